@@ -1,0 +1,23 @@
+"""Low-rank adapters by domain on the linear layers of any module."""
+
+from mdlora.adapters.adapted import AdaptedModel, adapt, linear_names
+from mdlora.adapters.bank import AdapterBank
+from mdlora.adapters.gate import Gate
+from mdlora.adapters.merge import domain_weights, merge_domain
+from mdlora.adapters.rank import RankChoice, choose_rank
+from mdlora.adapters.routes import ExpertRoute, MixtureRoute, Route
+
+__all__ = [
+    "AdaptedModel",
+    "AdapterBank",
+    "ExpertRoute",
+    "Gate",
+    "MixtureRoute",
+    "RankChoice",
+    "Route",
+    "adapt",
+    "choose_rank",
+    "domain_weights",
+    "linear_names",
+    "merge_domain",
+]

@@ -1,0 +1,268 @@
+"""A module with adapters on its linear layers, and the way in for domain ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mdlora.adapters.bank import AdapterBank
+from mdlora.adapters.gate import Gate
+from mdlora.adapters.rank import RankChoice, choose_rank
+from mdlora.adapters.routes import ExpertRoute
+from mdlora.adapters.state import Routing, ThreadState
+from mdlora.config import MLoRA, MoEMLoRA
+from mdlora.errors import AdapterError
+
+__all__ = ["AdaptedModel", "adapt", "linear_names"]
+
+RouteMode = Literal["none", "own", "gate"]
+
+
+def linear_names(module: nn.Module, pattern: str) -> list[str]:
+    """Dotted names of the Linear layers that match a shell pattern, in module order.
+
+    Raises:
+        AdapterError: none matches; the message lists those there are.
+    """
+    linears = [n for n, m in module.named_modules() if isinstance(m, nn.Linear) and n]
+    chosen = [name for name in linears if fnmatchcase(name, pattern)]
+    if not chosen:
+        has = f"which has: {', '.join(linears)}" if linears else "which has none at all"
+        raise AdapterError(
+            f"targets={pattern!r} matches no Linear layer of {type(module).__name__}, {has}. "
+            "Use targets='*' to adapt them all."
+        )
+    return chosen
+
+
+class _AddUpdate:
+    """Forward hook of one layer: its own output, plus what its adapters add."""
+
+    def __init__(self, adapted: AdaptedModel, index: int) -> None:
+        self.adapted = adapted
+        self.index = index
+
+    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return self.adapted.add_update(self.index, inputs[0], output)
+
+
+class AdaptedModel(nn.Module):
+    """`module` with a bank of adapters on each target layer, and a gate where the config has one.
+
+    The module itself stays as it is, names and parameters included: each target layer computes
+    x W + b by its own call, and a forward hook adds to it. Call the adapted model with the
+    module's own arguments and `domain=ids`; or run the module inside `with adapted.routing(ids)`.
+    Ids are 0 for an unknown domain, which gets the backbone alone, and 1..D.
+
+    `route_mode` says which adapters a row meets: "none", "own" (its domain's: MLoRA), or "gate".
+
+    Attributes:
+        target_names: dotted names of the adapted layers.
+        ranks: what `choose_rank` decided for each.
+        banks: one `AdapterBank` for each target.
+        gates: one `Gate` for each target, or one for all, or none.
+    """
+
+    route_mode: RouteMode
+
+    def __init__(self, module: nn.Module, config: MLoRA, *, targets: str | None = None) -> None:
+        super().__init__()
+        pattern = targets or config.targets or getattr(module, "adapter_targets", None)
+        if pattern is None:
+            raise AdapterError(
+                f"{type(module).__name__} does not say which layers to adapt: "
+                "give targets, a shell pattern over its module names, say targets='mlp.*'."
+            )
+        if config.num_domains is None:
+            raise AdapterError("num_domains is missing: say how many domains there are.")
+        self.module = module
+        self.config = config
+        self.num_domains = config.num_domains
+        self.target_names = tuple(linear_names(module, pattern))
+        layers = [module.get_submodule(name) for name in self.target_names]
+        self._refuse_adapted(layers)
+        self.num_experts = self.num_domains * config.experts_in_a_domain
+        self.ranks: dict[str, RankChoice] = {}
+        banks, gates = [], []
+        for name, layer in zip(self.target_names, layers, strict=True):
+            assert isinstance(layer, nn.Linear)
+            choice = choose_rank(config, layer.in_features, layer.out_features)
+            self.ranks[name] = choice
+            banks.append(AdapterBank(layer, self.num_experts, choice.rank, bias=config.bias))
+            if isinstance(config, MoEMLoRA) and not (config.gate_shared and gates):
+                gates.append(Gate(config, self.num_domains, layer))
+        self.banks = nn.ModuleList(banks)
+        self.gates = nn.ModuleList(gates)
+        self.route_mode = "gate" if gates else "own"
+        self._state = ThreadState()
+        self._handles = [
+            layer.register_forward_hook(_AddUpdate(self, index))
+            for index, layer in enumerate(layers)
+        ]
+
+    def forward(
+        self, *args: Any, domain: Tensor | None = None, expert: Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        """Run the module on rows of the given domains.
+
+        Args:
+            *args: the module's own arguments, also as keywords.
+            domain: ids (B,), 0 for an unknown domain and 1..D else.
+            expert: for each row the one adapter it meets on route "own", in place of its
+                domain's; -1 for none.
+            **kwargs: the module's own keyword arguments.
+        """
+        if domain is None:
+            raise AdapterError(
+                "This model routes rows by domain: call it with domain=ids, a tensor of one "
+                f"integer a row, 0 for an unknown domain and 1 to {self.num_domains} else."
+            )
+        with self.routing(domain, expert):
+            return self.module(*args, **kwargs)
+
+    @contextmanager
+    def routing(self, domain: Tensor, expert: Tensor | None = None) -> Iterator[Routing]:
+        """Set the rows' domains for calls of the module in this thread; cleared on exit.
+
+        Raises:
+            AdapterError: ids are not integers of shape (B,) in 0..D, or a target layer was not
+                called by the forward pass.
+        """
+        self._check_ids("domain", domain, low=0, high=self.num_domains)
+        if expert is not None:
+            self._check_ids("expert", expert, low=-1, high=self.num_experts - 1)
+        before = self._state.current
+        routing = Routing(domain, expert, self.num_domains, self.config.experts_in_a_domain)
+        self._state.current = routing
+        try:
+            yield routing
+        finally:
+            self._state.current = before
+            if self.training and torch.is_grad_enabled():
+                self._state.last = routing
+        missed = [n for i, n in enumerate(self.target_names) if i not in routing.called]
+        if missed and self.route_mode != "none":
+            raise AdapterError(
+                f"The forward pass of {type(self.module).__name__} never called "
+                f"{', '.join(missed)}, so adapters there would do nothing. Perhaps a fused "
+                "function reads the weight: leave the layer out of targets."
+            )
+
+    def add_update(self, index: int, x: Tensor, output: Tensor) -> Tensor:
+        """Output of target `index` with its adapters' update; called by the layer's hook."""
+        if self.route_mode == "none":
+            return output
+        routing = self._state.current
+        if routing is None:
+            raise AdapterError(
+                f"{self.target_names[index]} has adapters but no domain ids are set: call the "
+                "AdaptedModel with domain=ids, or the module inside `with adapted.routing(ids)`."
+            )
+        routing.called.add(index)
+        if self.route_mode == "own":
+            route = routing.own()
+        else:
+            which = 0 if self.config_shares_gate else index
+            if which not in routing.gated:
+                routing.gated[which] = self.gates[which](routing.domain, x)
+            route = routing.gated[which]
+        delta: Tensor = self.banks[index](x, route)
+        return output + delta
+
+    @property
+    def config_shares_gate(self) -> bool:
+        """Whether one gate serves all layers."""
+        return isinstance(self.config, MoEMLoRA) and self.config.gate_shared
+
+    @property
+    def target_layers(self) -> list[nn.Linear]:
+        """The adapted layers of the module."""
+        layers = [self.module.get_submodule(name) for name in self.target_names]
+        return [layer for layer in layers if isinstance(layer, nn.Linear)]
+
+    def gate_of(self, index: int) -> Gate:
+        """The gate that serves target `index`."""
+        gate = self.gates[0 if self.config_shares_gate else index]
+        assert isinstance(gate, Gate)
+        return gate
+
+    def experts_used(self, domain: Tensor, expert: Tensor | None = None) -> Tensor | None:
+        """Which adapters the last forward pass of this thread used: (K,) bool, or None for all.
+
+        Args:
+            domain: that pass's domain ids.
+            expert: that pass's expert ids, where given.
+        """
+        if self.route_mode == "gate" and self._state.last is not None:
+            routes = [r for r in self._state.last.gated.values() if isinstance(r, ExpertRoute)]
+            if not routes:
+                return None
+            used = torch.zeros(self.num_experts, dtype=torch.bool, device=domain.device)
+            for route in routes:
+                weights = route.flat_weights(torch.float32)
+                chosen = route.flat_experts()
+                used[chosen if weights is None else chosen[weights > 0]] = True
+            return used
+        used = torch.zeros(self.num_experts + 1, dtype=torch.bool, device=domain.device)
+        if expert is not None:
+            used[expert] = True  # -1, none, marks the spare last place
+            return used[:-1]
+        used[domain - 1] = True
+        own = used[: self.num_domains]
+        return own.repeat(self.config.experts_in_a_domain)
+
+    def freeze(self, *parts: Literal["module", "experts", "gates"]) -> None:
+        """Freeze these parts: no gradient of theirs is computed. The rest is left as it is."""
+        groups = {"module": self.module, "experts": self.banks, "gates": self.gates}
+        for part in parts:
+            if part not in groups:
+                raise AdapterError(f"No part {part!r} to freeze; choose of {', '.join(groups)}.")
+            groups[part].requires_grad_(False)
+
+    def unwrap(self) -> nn.Module:
+        """Take the hooks off and give the module back as it came."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        return self.module
+
+    def _check_ids(self, name: str, ids: Tensor, *, low: int, high: int) -> None:
+        if ids.dim() != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
+            raise AdapterError(
+                f"{name} ids have shape {tuple(ids.shape)} and type {ids.dtype}; "
+                "give a one-dimensional tensor of integers, one for each row."
+            )
+        if torch.compiler.is_compiling() or ids.device.type != "cpu" or not ids.numel():
+            return  # a look at the values would stall a device, or break a traced graph
+        least, most = torch.aminmax(ids)
+        if int(least) < low or int(most) > high:
+            raise AdapterError(
+                f"{name} ids run from {int(least)} to {int(most)}; they must be in {low} to {high}."
+            )
+
+    def _refuse_adapted(self, layers: list[nn.Module]) -> None:
+        for name, layer in zip(self.target_names, layers, strict=True):
+            if any(isinstance(hook, _AddUpdate) for hook in layer._forward_hooks.values()):
+                raise AdapterError(
+                    f"Layer {name} already has adapters. Call unwrap() on the first adapted "
+                    "model, or choose other targets."
+                )
+
+
+def adapt(module: nn.Module, adapter: MLoRA, *, targets: str | None = None) -> AdaptedModel:
+    """Put adapters on the linear layers of any module, in place.
+
+    Args:
+        module: any nn.Module.
+        adapter: `MLoRA(num_domains=...)` or `MoEMLoRA(num_domains=...)`.
+        targets: a shell pattern over dotted module names, say "mlp.*".
+
+    Raises:
+        AdapterError: nothing matches, a rank does not fit, or a layer has adapters already.
+    """
+    return AdaptedModel(module, adapter, targets=targets)

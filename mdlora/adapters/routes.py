@@ -1,0 +1,120 @@
+"""Routes: how much of each adapter a row gets.
+
+Shape letters: B rows, K adapters, k adapters that one row uses.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["ExpertRoute", "MixtureRoute", "Route", "Segments"]
+
+_BLOCK_ROWS = 32
+
+
+class Segments(NamedTuple):
+    """Rows sorted by expert and padded to blocks, each block of one expert only.
+
+    `slot` (B * k,) is the place of a row in the padded array of `block_expert.numel() * rows`
+    places; `block_expert` (blocks,) is the expert of each block.
+    """
+
+    slot: Tensor
+    block_expert: Tensor
+    rows: int
+
+
+class MixtureRoute:
+    """Every row may use every adapter: weights (B, K)."""
+
+    def __init__(self, weights: Tensor) -> None:
+        self.weights = weights
+
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return self.weights.shape[0]
+
+    def mixture(self, dtype: torch.dtype) -> Tensor:
+        """The weights (B, K)."""
+        return self.weights.to(dtype)
+
+    def repeat(self, times: int) -> MixtureRoute:
+        """The route of rows that each stand `times` times in a row."""
+        return self if times == 1 else MixtureRoute(self.weights.repeat_interleave(times, 0))
+
+
+class ExpertRoute:
+    """Every row uses few adapters: experts (B, k) int64, -1 for none; weights (B, k) or None for 1.
+
+    The one-hot form and the sorted form are made once and shared by all layers.
+    """
+
+    def __init__(self, experts: Tensor, num_experts: int, weights: Tensor | None = None) -> None:
+        self.experts = experts
+        self.num_experts = num_experts
+        self.weights = weights
+        self._one_hot: dict[torch.dtype, Tensor] = {}
+        self._segments: Segments | None = None
+        self._repeated: dict[int, ExpertRoute] = {1: self}
+
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        return self.experts.shape[0]
+
+    def repeat(self, times: int) -> ExpertRoute:
+        """The route of rows that each stand `times` times in a row."""
+        if times not in self._repeated:
+            weights = None if self.weights is None else self.weights.repeat_interleave(times, 0)
+            experts = self.experts.repeat_interleave(times, 0)
+            self._repeated[times] = ExpertRoute(experts, self.num_experts, weights)
+        return self._repeated[times]
+
+    def mixture(self, dtype: torch.dtype) -> Tensor:
+        """The same route as weights (B, K)."""
+        if dtype not in self._one_hot:
+            all_experts = torch.arange(self.num_experts, device=self.experts.device)
+            hits = (self.experts.unsqueeze(-1) == all_experts).to(dtype)
+            if self.weights is not None:
+                hits = hits * self.weights.to(dtype).unsqueeze(-1)
+            self._one_hot[dtype] = hits.sum(1)
+        return self._one_hot[dtype]
+
+    def flat_weights(self, dtype: torch.dtype) -> Tensor | None:
+        """(B * k,) weights, zero where a row has no adapter; None where all of them are one."""
+        if self.weights is None:
+            missing = self.experts < 0
+            return (~missing).to(dtype).flatten() if bool(missing.any()) else None
+        return (self.weights.to(dtype) * (self.experts >= 0)).flatten()
+
+    def flat_experts(self) -> Tensor:
+        """(B * k,) adapters, 0 in place of none (their weight is zero)."""
+        return self.experts.clamp(min=0).flatten()
+
+    def segments(self) -> Segments:
+        """Rows sorted by adapter, in blocks."""
+        if self._segments is None:
+            self._segments = _make_segments(self.flat_experts(), self.num_experts)
+        return self._segments
+
+
+Route = ExpertRoute | MixtureRoute
+
+
+def _make_segments(experts: Tensor, num_experts: int) -> Segments:
+    order = torch.argsort(experts, stable=True)
+    counts = torch.bincount(experts, minlength=num_experts)
+    blocks = (counts + _BLOCK_ROWS - 1) // _BLOCK_ROWS
+    first_row = counts.cumsum(0) - counts
+    first_slot = (blocks.cumsum(0) - blocks) * _BLOCK_ROWS
+    sorted_experts = experts[order]
+    rank_in_expert = torch.arange(experts.numel(), device=experts.device)
+    rank_in_expert = rank_in_expert - first_row[sorted_experts]
+    slot = torch.empty_like(experts)
+    slot[order] = first_slot[sorted_experts] + rank_in_expert
+    block_expert = torch.repeat_interleave(torch.arange(num_experts, device=experts.device), blocks)
+    return Segments(slot, block_expert, _BLOCK_ROWS)

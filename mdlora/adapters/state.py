@@ -1,0 +1,87 @@
+"""What one forward pass knows about its rows' domains, kept by thread."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mdlora.adapters.routes import ExpertRoute, Route
+
+__all__ = ["Routing", "ThreadState"]
+
+
+class Routing:
+    """The domain ids of one forward pass, the routes made from them, and which layers ran.
+
+    `domain` (B,) int64, 0 for unknown and 1..D else. `expert` (B,) int64, where given, names the
+    one adapter of each row (-1: none) in place of the domain's own.
+    """
+
+    def __init__(
+        self, domain: Tensor, expert: Tensor | None, num_domains: int, per_domain: int
+    ) -> None:
+        self.domain = domain
+        self.expert = expert
+        self.num_domains = num_domains
+        self.per_domain = per_domain
+        self.called: set[int] = set()
+        self.gated: dict[int, Route] = {}
+        self._own: ExpertRoute | None = None
+
+    def own(self) -> ExpertRoute:
+        """Each row's own adapters: the one named in `expert`, else the domain's, evenly."""
+        if self._own is None:
+            num_experts = self.num_domains * self.per_domain
+            if self.expert is not None:
+                self._own = ExpertRoute(self.expert.unsqueeze(1), num_experts)
+            else:
+                first = self.domain.unsqueeze(1) - 1
+                if self.per_domain == 1:
+                    self._own = ExpertRoute(first, num_experts)
+                else:
+                    steps = first.new_tensor(range(self.per_domain)) * self.num_domains
+                    experts = (first + steps).where(first >= 0, first.new_tensor(-1))
+                    even = torch.full(
+                        experts.shape,
+                        1 / self.per_domain,
+                        dtype=torch.float64,
+                        device=experts.device,
+                    )
+                    self._own = ExpertRoute(experts, num_experts, even)
+        return self._own
+
+
+class ThreadState:
+    """The routing of the pass that runs in this thread, if any. Copies start empty."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    @property
+    def current(self) -> Routing | None:
+        """The routing that is set in this thread."""
+        routing: Routing | None = getattr(self._local, "routing", None)
+        return routing
+
+    @current.setter
+    def current(self, routing: Routing | None) -> None:
+        self._local.routing = routing
+
+    @property
+    def last(self) -> Routing | None:
+        """The routing of the last pass that ended in this thread."""
+        routing: Routing | None = getattr(self._local, "last", None)
+        return routing
+
+    @last.setter
+    def last(self, routing: Routing | None) -> None:
+        self._local.last = routing
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ThreadState:
+        return ThreadState()
+
+    def __reduce__(self) -> tuple[type[ThreadState], tuple[()]]:
+        return ThreadState, ()

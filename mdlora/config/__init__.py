@@ -1,0 +1,32 @@
+"""Every setting of a run, as frozen dataclasses that refuse bad values at once. Without torch."""
+
+from mdlora.config.adapters import MLoRA, MoEMLoRA
+from mdlora.config.checks import check_choice, check_number, unknown_name
+from mdlora.config.files import config_from_dict, config_to_yaml, load_config
+from mdlora.config.plan import Phase, PlanConfig, held_out_share
+from mdlora.config.sections import (
+    METHODS,
+    BackboneConfig,
+    DataConfig,
+    RunConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "METHODS",
+    "BackboneConfig",
+    "DataConfig",
+    "MLoRA",
+    "MoEMLoRA",
+    "Phase",
+    "PlanConfig",
+    "RunConfig",
+    "TrainingConfig",
+    "check_choice",
+    "check_number",
+    "config_from_dict",
+    "config_to_yaml",
+    "held_out_share",
+    "load_config",
+    "unknown_name",
+]

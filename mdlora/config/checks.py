@@ -1,0 +1,49 @@
+"""Small checks that every configuration section shares."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+
+from mdlora.errors import ConfigError
+
+__all__ = ["check_choice", "check_number", "unknown_name"]
+
+
+def check_number(
+    name: str,
+    value: float | None,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    low_open: bool = False,
+    high_open: bool = False,
+    optional: bool = False,
+) -> None:
+    """Raise ConfigError unless `value` lies in the stated interval (or is None where allowed)."""
+    if value is None and optional:
+        return
+    left, right = "(" if low_open else "[", ")" if high_open else "]"
+    wanted = f"in {left}{low:g}, {high:g}{right}"
+    if value is None or not math.isfinite(value):
+        raise ConfigError(f"{name}={value} is not a finite number; choose one {wanted}.")
+    too_low = value <= low if low_open else value < low
+    too_high = value >= high if high_open else value > high
+    if too_low or too_high:
+        raise ConfigError(f"{name}={value:g} is out of range; choose a number {wanted}.")
+
+
+def check_choice(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise ConfigError, with the nearest known name, unless `value` is one of `known`."""
+    choices = list(known)
+    if value not in choices:
+        raise ConfigError(unknown_name(name, value, choices))
+
+
+def unknown_name(what: str, given: str, known: Iterable[str]) -> str:
+    """The sentence for a name that nobody knows, with a suggestion where one is near."""
+    choices = list(known)
+    near = difflib.get_close_matches(given, choices, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"No {what} {given!r}.{hint} Known: {', '.join(choices)}."

@@ -1,0 +1,144 @@
+"""Training plans as data: which phases run, in which order, and what each one trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mdlora.config.checks import check_number
+from mdlora.errors import ConfigError
+
+__all__ = ["Phase", "PlanConfig", "held_out_share"]
+
+Trains = Literal["backbone", "targets", "experts", "gate", "all"]
+Route = Literal["none", "own", "gate"]
+
+
+def held_out_share(rows: str) -> float | None:
+    """The share in 'held_out:SHARE', or None for 'all'.
+
+    Raises:
+        ConfigError: neither 'all' nor a share in (0, 1).
+    """
+    if rows == "all":
+        return None
+    kind, _, text = rows.partition(":")
+    try:
+        share = float(text) if kind == "held_out" else -1.0
+    except ValueError:
+        share = -1.0
+    if not 0 < share < 1:
+        raise ConfigError(
+            f"plan.rows={rows!r} is not known; choose 'all', or 'held_out:SHARE' with a share "
+            "in (0, 1), say held_out:0.2."
+        )
+    return share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One phase of training."""
+
+    name: str
+    """What reports call it."""
+
+    train: Trains
+    """What learns: the backbone (with embeddings), its adapter target layers alone, the experts,
+    the gate, or all at once. The rest is frozen, and checked to be bit-identical after."""
+
+    route: Route
+    """Which adapters a row meets: none, its own domain's, or all by the gate's weights."""
+
+    stop: Literal["together", "by_domain"] = "together"
+    """One stop and one best state for all, or one for each expert, by its own domain."""
+
+    rows: Literal["all", "seen", "held_out"] = "all"
+    """Training rows of the phase: all, those left by plan.rows for pretraining, or held out."""
+
+    batches: Literal["mixed", "by_domain"] = "mixed"
+    """Batches mix all domains, or hold rows of one domain each."""
+
+    max_epochs: int = 50
+    """Epochs at most."""
+
+    patience: int | None = 3
+    """Evaluations without a better figure before the stop; None never stops early."""
+
+    lr: float | None = None
+    """Learning rate; default: that of the training section."""
+
+    def __post_init__(self) -> None:
+        check_number(f"phase {self.name!r}: max_epochs", self.max_epochs, low=0)
+        check_number(f"phase {self.name!r}: patience", self.patience, low=1, optional=True)
+        check_number(f"phase {self.name!r}: lr", self.lr, low=0, low_open=True, optional=True)
+        if self.train in ("experts", "gate") and self.route == "none":
+            raise ConfigError(
+                f"Phase {self.name!r} trains {self.train} but its route is 'none', so no row "
+                "would reach them; choose route 'own' or 'gate'."
+            )
+        if self.train == "gate" and self.route != "gate":
+            raise ConfigError(f"Phase {self.name!r} trains the gate; its route must be 'gate'.")
+        if self.stop == "by_domain" and (self.train, self.route) != ("experts", "own"):
+            raise ConfigError(
+                f"Phase {self.name!r} stops by domain, which only experts on route 'own' can: "
+                "anything else is shared between domains. Choose stop 'together'."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """The settings that a method's phases share."""
+
+    phases: tuple[Phase, ...] | None = None
+    """A plan of your own in place of the method's."""
+
+    patience: int = 3
+    """Evaluations without a better validation figure before a phase stops."""
+
+    max_epochs: int = 50
+    """Epochs of a phase at most."""
+
+    extra_epochs: int = 6
+    """Epochs that the control base-extra trains on after its stop; `compare` sets it to what the
+    adapters took."""
+
+    metric: Literal["wauc", "mean_auc"] = "wauc"
+    """The validation figure that decides: weighted by rows, or the plain mean over domains."""
+
+    min_validation: int = 50
+    """A domain with fewer validation rows of either class stops by its log loss, not its AUC."""
+
+    rows: str = "all"
+    """Rows of the finetune phases: 'all', or 'held_out:SHARE', a share that pretraining skips."""
+
+    batches: Literal["mixed", "by_domain"] = "mixed"
+    """Batches of the expert phase: of all domains, or of one domain each."""
+
+    joint_start: Literal["scratch", "pretrained"] = "scratch"
+    """Whether joint methods start anew or after a pretraining phase."""
+
+    eval_every_steps: int | None = None
+    """Evaluate every so many steps; default: once an epoch."""
+
+    finetune_lr: float | None = None
+    """Learning rate of the finetune and expert phases; default: training.lr."""
+
+    gate_lr: float | None = None
+    """Learning rate of the gate phase; default: training.lr."""
+
+    def __post_init__(self) -> None:
+        if self.phases is not None:
+            object.__setattr__(self, "phases", tuple(self.phases))
+            if not self.phases:
+                raise ConfigError("plan.phases is empty; give at least one phase.")
+            names = [phase.name for phase in self.phases]
+            if len(set(names)) < len(names):
+                raise ConfigError(f"plan.phases repeats a name: {', '.join(names)}.")
+        check_number("plan.patience", self.patience, low=1)
+        check_number("plan.max_epochs", self.max_epochs, low=0)
+        check_number("plan.extra_epochs", self.extra_epochs, low=0)
+        check_number("plan.min_validation", self.min_validation, low=1)
+        check_number("plan.eval_every_steps", self.eval_every_steps, low=1, optional=True)
+        check_number("plan.finetune_lr", self.finetune_lr, low=0, low_open=True, optional=True)
+        check_number("plan.gate_lr", self.gate_lr, low=0, low_open=True, optional=True)
+        held_out_share(self.rows)

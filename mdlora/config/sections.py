@@ -1,0 +1,150 @@
+"""The sections of a run's configuration. Every default is one of the protocol `paper`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mdlora.config.adapters import MoEMLoRA
+from mdlora.config.checks import check_choice, check_number
+from mdlora.config.plan import PlanConfig
+from mdlora.errors import ConfigError
+
+__all__ = ["METHODS", "BackboneConfig", "DataConfig", "RunConfig", "TrainingConfig"]
+
+METHODS = (
+    "base",
+    "base-extra",
+    "base-wide",
+    "base-finetuned",
+    "mlora",
+    "moe-mlora",
+    "mlora-joint",
+    "moe-mlora-joint",
+)
+"""Methods by name: the backbone, its three controls, the adapters in phases, and jointly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the rows come from."""
+
+    path: str | None = None
+    """A prepared data folder, or 'synthetic' for the small log that comes with the library."""
+
+    oov_rate: float = 0.0
+    """Share of training values hidden at random, so that out-of-vocabulary rows learn."""
+
+    def __post_init__(self) -> None:
+        check_number("data.oov_rate", self.oov_rate, low=0, high=1, high_open=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """The network that all domains share."""
+
+    name: str = "wdl"
+    """mlp, wdl or deepfm."""
+
+    embed_dim: int = 8
+    """E, the width of one field's embedding."""
+
+    hidden: tuple[int, ...] = (256, 128, 64)
+    """Widths of the hidden layers, input side first."""
+
+    dropout: float = 0.5
+    """Chance of dropping a hidden unit, in [0, 1)."""
+
+    init_std: float = 0.01
+    """Standard deviation of the embeddings at the start."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        check_number("backbone.embed_dim", self.embed_dim, low=1)
+        if not self.hidden:
+            raise ConfigError("backbone.hidden is empty; give at least one width, say [64].")
+        for width in self.hidden:
+            check_number("backbone.hidden", width, low=1)
+        check_number("backbone.dropout", self.dropout, low=0, high=1, high_open=True)
+        check_number("backbone.init_std", self.init_std, low=0, low_open=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How weights are learned, whatever the method."""
+
+    lr: float = 1e-3
+    """Adam's learning rate."""
+
+    batch_size: int = 1024
+    """Rows of a training step."""
+
+    eval_batch_size: int = 16384
+    """Rows scored at once."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's decay rates of the two moments."""
+
+    eps: float = 1e-8
+    """Adam's epsilon, outside the root."""
+
+    l2: float = 1e-5
+    """Penalty on the sum of squares of the distinct embedding and linear rows of a batch."""
+
+    embedding_optimizer: Literal["dense", "lazy", "catch_up"] = "dense"
+    """dense: torch.optim.Adam over the tables. lazy: touched rows only, moments wait while a row
+    is absent. catch_up: equals dense, but missed steps are applied when a row is next touched."""
+
+    threads: int = 1
+    """CPU threads. On few or shared cores one is often faster than two."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a CUDA device where there is one."""
+
+    checkpoint_seconds: float = 60.0
+    """Time between checkpoints within an epoch; each epoch ends with one. Never changes results."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(self.betas))
+        check_number("training.lr", self.lr, low=0, low_open=True)
+        check_number("training.batch_size", self.batch_size, low=1)
+        check_number("training.eval_batch_size", self.eval_batch_size, low=1)
+        if len(self.betas) != 2:
+            raise ConfigError(f"training.betas has {len(self.betas)} numbers; give two.")
+        for beta in self.betas:
+            check_number("training.betas", beta, low=0, high=1, high_open=True)
+        check_number("training.eps", self.eps, low=0, low_open=True)
+        check_number("training.l2", self.l2, low=0)
+        check_number("training.threads", self.threads, low=1)
+        check_number("training.checkpoint_seconds", self.checkpoint_seconds, low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a run's weights."""
+
+    method: str = "moe-mlora"
+    """base, mlora, moe-mlora, mlora-joint, moe-mlora-joint, or a control: base-extra,
+    base-wide, base-finetuned."""
+
+    seed: int = 1
+    """Decides initial weights, the order of rows, dropout and held-out rows."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """The rows."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    """The shared network."""
+
+    adapter: MoEMLoRA = field(default_factory=MoEMLoRA)
+    """Adapters and gate; base methods read only what gives the controls their size."""
+
+    plan: PlanConfig = field(default_factory=PlanConfig)
+    """Phases and stopping."""
+
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """Optimizer, batches, device."""
+
+    def __post_init__(self) -> None:
+        check_choice("method", self.method, METHODS)
+        check_number("seed", self.seed, low=0)

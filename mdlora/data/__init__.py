@@ -1,0 +1,26 @@
+"""Prepared data: reading a data folder as tensors, splitting rows, writing a data folder."""
+
+from mdlora.data.dataset import SYNTHETIC, Dataset, Split, load_dataset
+from mdlora.data.layout import ORACLE_COLUMN, SPLIT_NAMES, SplitName
+from mdlora.data.reading import read_rows
+from mdlora.data.splits import stratified_split
+from mdlora.data.summary import domain_rows, split_rows, summary_to_markdown
+from mdlora.data.write import PreparedRows, prepare_rows, write_dataset
+
+__all__ = [
+    "ORACLE_COLUMN",
+    "SPLIT_NAMES",
+    "SYNTHETIC",
+    "Dataset",
+    "PreparedRows",
+    "Split",
+    "SplitName",
+    "domain_rows",
+    "load_dataset",
+    "prepare_rows",
+    "read_rows",
+    "split_rows",
+    "stratified_split",
+    "summary_to_markdown",
+    "write_dataset",
+]

@@ -1,0 +1,113 @@
+"""What a prepared data set holds, as in the papers' tables of data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mdlora.schema import EncodedRows, Schema
+
+__all__ = ["domain_rows", "split_rows", "summarise", "summary_to_markdown"]
+
+
+def summarise(schema: Schema, splits: Mapping[str, tuple[pa.Table, EncodedRows]]) -> dict[str, Any]:
+    """Rows, users, items and click rate of each split, of all of them, and of each domain.
+
+    Users and items are counted as distinct values; they are None where no column has that role.
+    """
+    tables = {name: table for name, (table, _) in splits.items()}
+    summary: dict[str, Any] = {
+        "domains": list(schema.domain_names),
+        "num_domains": schema.num_domains,
+        "fields": {c.name: len(c.values) for c in schema.fields},
+        "total": {
+            "rows": sum(table.num_rows for table in tables.values()),
+            "users": _distinct(schema.field_of("user"), list(tables.values())),
+            "items": _distinct(schema.field_of("item"), list(tables.values())),
+        },
+        "splits": {},
+    }
+    for name, (table, rows) in splits.items():
+        assert rows.label is not None
+        count, clicks = _by_domain(rows.domain, rows.label, schema.num_domains)
+        summary["splits"][name] = {
+            "rows": table.num_rows,
+            "users": _distinct(schema.field_of("user"), [table]),
+            "items": _distinct(schema.field_of("item"), [table]),
+            "click_rate": _rate(clicks.sum(), table.num_rows),
+            "domains": {
+                domain: {"rows": int(count[d]), "click_rate": _rate(clicks[d], count[d])}
+                for d, domain in enumerate(schema.domain_names)
+            },
+        }
+    return summary
+
+
+def split_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The table of splits, header first: split, rows, users, items, click rate."""
+    rows: list[tuple[str, ...]] = [("split", "rows", "users", "items", "click rate")]
+    for name, split in summary["splits"].items():
+        numbers = (_number(split[key]) for key in ("rows", "users", "items"))
+        rows.append((name, *numbers, _percent(split["click_rate"])))
+    return rows
+
+
+def domain_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The table of domains, header first: domain, then rows of each split, then click rate.
+
+    The click rate is that of all splits together.
+    """
+    splits = summary["splits"]
+    rows: list[tuple[str, ...]] = [("domain", *splits, "click rate")]
+    for domain in summary["domains"]:
+        cells = [split["domains"][domain] for split in splits.values()]
+        total = sum(cell["rows"] for cell in cells)
+        clicks = sum(cell["rows"] * (cell["click_rate"] or 0.0) for cell in cells)
+        numbers = (_number(cell["rows"]) for cell in cells)
+        rows.append((domain, *numbers, _percent(_rate(clicks, total))))
+    return rows
+
+
+def summary_to_markdown(summary: Mapping[str, Any]) -> str:
+    """Both tables as Markdown."""
+    return f"{_markdown(split_rows(summary))}\n{_markdown(domain_rows(summary))}"
+
+
+def _by_domain(
+    domain: npt.NDArray[np.int64], label: npt.NDArray[np.float32], num_domains: int
+) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.floating]]:
+    """Rows and clicks of each known domain, (D,) each."""
+    count = np.bincount(domain, minlength=num_domains + 1)[1:]
+    clicks = np.bincount(domain, weights=label, minlength=num_domains + 1)[1:]
+    return count, np.asarray(clicks, dtype=np.float64)
+
+
+def _distinct(name: str | None, tables: list[pa.Table]) -> int | None:
+    if name is None:
+        return None
+    chunks = [chunk for table in tables for chunk in table.column(name).chunks]
+    return int(pc.count_distinct(pa.chunked_array(chunks)).as_py()) if chunks else 0
+
+
+def _rate(clicks: float, rows: float) -> float | None:
+    return float(clicks) / float(rows) if rows else None
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def _markdown(rows: list[tuple[str, ...]]) -> str:
+    header, *body = rows
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, rule, *body)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells)

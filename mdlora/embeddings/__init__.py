@@ -1,0 +1,5 @@
+"""Batch -> Embedded."""
+
+from mdlora.embeddings.table import Embeddings
+
+__all__ = ["Embeddings"]

@@ -1,0 +1,31 @@
+"""Score a split by domain, and say how sure the numbers are."""
+
+from __future__ import annotations
+
+from mdlora.evaluation.bootstrap import BootstrapIntervals, bootstrap_intervals
+from mdlora.evaluation.result import DomainResult, EvaluationResult, evaluate_scores
+from mdlora.evaluation.statistics import (
+    Interval,
+    MeanInterval,
+    holm,
+    mean_interval,
+    paired_test,
+)
+from mdlora.evaluation.verdicts import MIN_DIFFERENCE, MIN_SEEDS, SIGNIFICANCE, verdicts
+
+__all__ = [
+    "MIN_DIFFERENCE",
+    "MIN_SEEDS",
+    "SIGNIFICANCE",
+    "BootstrapIntervals",
+    "DomainResult",
+    "EvaluationResult",
+    "Interval",
+    "MeanInterval",
+    "bootstrap_intervals",
+    "evaluate_scores",
+    "holm",
+    "mean_interval",
+    "paired_test",
+    "verdicts",
+]

@@ -1,0 +1,99 @@
+"""Atomic writes: what stands under the final name is whole, or it is not there.
+
+Everything is written under a temporary name beside its place, then moved there by one rename.
+After any failure (full disk, no permission, Ctrl-C) the temporary name is gone, an older file
+under the final name is untouched, and parent folders made for the purpose are removed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mdlora.errors import RunError
+
+__all__ = ["atomic_directory", "atomic_write_bytes", "atomic_write_text"]
+
+
+def atomic_write_text(path: str | Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path`, replacing an older file in one step.
+
+    Raises:
+        RunError: the operating system refused (disk full, no permission, a folder in the way).
+    """
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def atomic_write_bytes(path: str | Path, data: bytes) -> None:
+    """Write `data` to `path`, replacing an older file in one step.
+
+    Raises:
+        RunError: the operating system refused (disk full, no permission, a folder in the way).
+    """
+    path = Path(path)
+    with _place_for(path) as temporary:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)  # noqa: PTH105
+
+
+@contextmanager
+def atomic_directory(path: str | Path) -> Iterator[Path]:
+    """Give a fresh folder beside `path` to fill; it becomes `path` when the block ends well.
+
+    On any exception, KeyboardInterrupt included, the fresh folder is removed. An `OSError` from
+    the block is taken for a failed write and becomes a `RunError`; other errors pass unchanged.
+
+    Raises:
+        RunError: `path` is there already and is not an empty folder, or a write failed.
+    """
+    path = Path(path)
+    if path.is_symlink() or (path.exists() and not (path.is_dir() and _is_empty(path))):
+        raise RunError(
+            f"{path} is there already, and is never overwritten as a whole. "
+            "Choose another output folder, or remove this one first."
+        )
+    with _place_for(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+        os.replace(temporary, path)  # noqa: PTH105
+
+
+@contextmanager
+def _place_for(path: Path) -> Iterator[Path]:
+    """A free temporary name beside `path`; whatever still has it at the end is removed."""
+    new_parents = [parent for parent in path.parents if not parent.exists()]  # inner ones first
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+    except BaseException as error:
+        _remove(temporary)
+        for parent in new_parents:
+            with suppress(OSError):
+                parent.rmdir()
+        if isinstance(error, OSError):
+            cause = error.strerror or str(error)
+            raise RunError(
+                f"Cannot write {path}: {cause}. Nothing was left behind. "
+                "Free some space or choose a place that you may write to, and run again."
+            ) from error
+        raise
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_empty(folder: Path) -> bool:
+    return next(folder.iterdir(), None) is None

@@ -1,0 +1,75 @@
+"""ReLU and dropout in one pass over random bytes.
+
+`F.dropout` costs more than the matrix product it follows on a CPU; one random byte a unit costs a
+fraction of it. A unit is kept when its byte is at least round(256 * dropout), and what is kept is
+scaled by the exact inverse of that chance, so the expectation is exact for every dropout, and the
+chance is exact where 256 * dropout is a whole number, as at 0.5 (else within 1/512).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from mdlora.errors import ConfigError
+
+__all__ = ["ReLUDropout"]
+
+_LEVELS = 256
+
+
+class _ReLUDropoutFunction(torch.autograd.Function):
+    """y = relu(x) * keep / P(keep). A positive output marks a unit through which gradients flow."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, threshold: int, generator: torch.Generator | None) -> Tensor:
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
+        words.random_(-(2**63), None, generator=generator)  # the full range: all 64 bits count
+        mask = words.view(torch.uint8)[: x.numel()].view(x.shape).to(x.dtype)
+        scale = _LEVELS / (_LEVELS - threshold)
+        # Bytes are whole numbers: this is 1 from `threshold` on and 0 below, without a slow compare.
+        mask.sub_(threshold - 1).clamp_(0.0, 1.0)
+        y = torch.relu(x).mul_(mask).mul_(scale)
+        ctx.save_for_backward(y)
+        ctx.scale = scale
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (y,) = ctx.saved_tensors
+        return torch.ops.aten.threshold_backward(grad, y, 0).mul_(ctx.scale), None, None
+
+
+class ReLUDropout(nn.Module):
+    """relu(x), then dropout in training mode. Shapes: (...) -> (...).
+
+    `generator` (None: torch's default one) gives the random bytes; training sets it, so that
+    nothing depends on the process's own generator.
+
+    Raises:
+        ConfigError: dropout is not in [0, 1).
+    """
+
+    generator: torch.Generator | None = None
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise ConfigError(f"dropout={dropout} is out of range; choose a number in [0, 1).")
+        self.dropout = dropout
+        self.threshold = min(round(dropout * _LEVELS), _LEVELS - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rectify and, while training, drop."""
+        if not self.training or self.threshold == 0:
+            return torch.relu(x)
+        y: Tensor = _ReLUDropoutFunction.apply(x, self.threshold, self.generator)
+        return y
+
+    def extra_repr(self) -> str:
+        """What repr shows."""
+        return f"dropout={self.dropout}"

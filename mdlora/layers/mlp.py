@@ -1,0 +1,40 @@
+"""The tower of dense layers that every backbone's deep part is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from mdlora.layers.dropout import ReLUDropout
+
+__all__ = ["MLP", "dense"]
+
+
+def dense(in_features: int, out_features: int) -> nn.Linear:
+    """A linear layer with Glorot-uniform weights and zero biases."""
+    layer = nn.Linear(in_features, out_features)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class MLP(nn.Module):
+    """dropout(relu(W x + b)), one after another.
+
+    Shapes (B rows, I in, H the last of `hidden`): (B, I) -> (B, H).
+    The linear maps are `linears.0`, `linears.1`, ...
+    """
+
+    def __init__(self, in_features: int, hidden: Sequence[int], *, dropout: float = 0.0) -> None:
+        super().__init__()
+        widths = [in_features, *hidden]
+        self.linears = nn.ModuleList(dense(i, o) for i, o in pairwise(widths))
+        self.activations = nn.ModuleList(ReLUDropout(dropout) for _ in hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run all layers."""
+        for linear, activation in zip(self.linears, self.activations, strict=True):
+            x = activation(linear(x))
+        return x

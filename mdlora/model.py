@@ -1,0 +1,155 @@
+"""embeddings + backbone + adapters = CTRModel."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from mdlora.adapters import AdaptedModel, linear_names
+from mdlora.backbones import build_backbone
+from mdlora.config import BackboneConfig, MLoRA, MoEMLoRA
+from mdlora.embeddings import Embeddings
+from mdlora.errors import AdapterError
+from mdlora.schema import Schema
+from mdlora.seeds import derive_seed
+from mdlora.types import Batch
+
+__all__ = ["CTRModel", "ParameterGroup"]
+
+ParameterGroup = Literal["embeddings", "backbone", "targets", "experts", "gates"]
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw initial weights from `seed`, and give torch's own generator back as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+class CTRModel(nn.Module):
+    """p(click) of a row, before the sigmoid, with the row's own domain's adapters.
+
+    The backbone's initial weights depend on the seed alone, not on the adapters: methods of one
+    seed start from the same backbone.
+
+    Shapes (B rows, F fields): Batch.categories (B, F), Batch.domain (B,) -> logits (B,).
+
+    Args:
+        schema: columns and vocabularies.
+        backbone: a name, or all its settings.
+        adapter: MLoRA, MoEMLoRA, or None for the backbone alone.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        backbone: str | BackboneConfig = "wdl",
+        adapter: MLoRA | None = None,
+        *,
+        seed: int = 1,
+    ) -> None:
+        super().__init__()
+        config = BackboneConfig(name=backbone) if isinstance(backbone, str) else backbone
+        self.schema = schema
+        self.backbone_config = config
+        self.seed = seed
+        with _seeded(derive_seed(seed, "backbone")):
+            network = build_backbone(config, num_fields=len(schema.fields))
+            self.embeddings = Embeddings(
+                schema.num_ids,
+                config.embed_dim,
+                first_order=network.uses_first_order,
+                init_std=config.init_std,
+            )
+        self.backbone = network
+        self.adapter_config: MLoRA | None = None
+        self.adapted: AdaptedModel | None = None
+        if adapter is not None:
+            self._adapt(adapter)
+
+    def _adapt(self, adapter: MLoRA) -> None:
+        known = self.schema.num_domains
+        if adapter.num_domains not in (None, known):
+            raise AdapterError(
+                f"adapter.num_domains={adapter.num_domains} but the schema has {known} domains; "
+                "leave it out, and the schema's number is taken."
+            )
+        self.adapter_config = dataclasses.replace(adapter, num_domains=known)
+        with _seeded(derive_seed(self.seed, "adapters")):
+            self.adapted = AdaptedModel(self.backbone, self.adapter_config)
+
+    def forward(self, batch: Batch, expert: Tensor | None = None) -> Tensor:
+        """Logits (B,). `expert` (B,) names one adapter of each row in place of its domain's."""
+        embedded = self.embeddings(batch)
+        if self.adapted is None:
+            logits: Tensor = self.backbone(embedded)
+        else:
+            logits = self.adapted(embedded, domain=batch.domain, expert=expert)
+        return logits
+
+    @property
+    def has_gate(self) -> bool:
+        """Whether a gate mixes the adapters."""
+        return isinstance(self.adapter_config, MoEMLoRA)
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Names of the backbone's layers that adapters reach, or would reach."""
+        if self.adapted is not None:
+            return self.adapted.target_names
+        return tuple(linear_names(self.backbone, self.backbone.adapter_targets))
+
+    def group(self, name: ParameterGroup) -> list[nn.Parameter]:
+        """The parameters of one part; "targets" is a part of "backbone"."""
+        if name == "embeddings":
+            return list(self.embeddings.parameters())
+        if name == "backbone":
+            return list(self.backbone.parameters())
+        if name == "targets":
+            layers = [self.backbone.get_submodule(target) for target in self.target_names]
+            return [parameter for layer in layers for parameter in layer.parameters()]
+        if self.adapted is None:
+            return []
+        part = self.adapted.banks if name == "experts" else self.adapted.gates
+        return list(part.parameters())
+
+    def num_parameters(self, *groups: ParameterGroup) -> int:
+        """Parameters of these parts; of all, if none is named."""
+        chosen = groups or ("embeddings", "backbone", "experts", "gates")
+        return sum(p.numel() for name in chosen for p in self.group(name))
+
+    def train_only(self, *groups: ParameterGroup) -> None:
+        """Let these parts learn and freeze the rest: no gradient of the rest is computed."""
+        self.requires_grad_(False)
+        for name in groups:
+            for parameter in self.group(name):
+                parameter.requires_grad_(True)
+
+    def training_mode(self) -> None:
+        """Training mode, except that normalisation layers of frozen parts stay as in evaluation."""
+        self.train()
+        for module in self.modules():
+            if isinstance(module, _NormBase):
+                learns = any(p.requires_grad for p in module.parameters())
+                module.train(learns)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every parameter and buffer by name, each once, not copied."""
+        found = dict(self.named_parameters())
+        found.update(self.named_buffers())
+        return {name: tensor.detach() for name, tensor in found.items()}
+
+    @torch.no_grad()
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Copy these tensors into the parameters and buffers of the same names."""
+        own = self.state()
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)

@@ -1,0 +1,37 @@
+"""Tables for terminals and Markdown, pictures, and self-contained HTML reports."""
+
+from __future__ import annotations
+
+from mdlora.reports.figures import curves_figure, domain_auc_figure, gate_figure
+from mdlora.reports.html import comparison_html, run_html, write_report, write_run_report
+from mdlora.reports.summary import MethodSummary, Point, Series, headline, summarise
+from mdlora.reports.tables import (
+    Table,
+    comparison_table,
+    domain_tables,
+    evaluation_domain_table,
+    evaluation_table,
+)
+from mdlora.reports.types import ComparisonReport, RunReport
+
+__all__ = [
+    "ComparisonReport",
+    "MethodSummary",
+    "Point",
+    "RunReport",
+    "Series",
+    "Table",
+    "comparison_html",
+    "comparison_table",
+    "curves_figure",
+    "domain_auc_figure",
+    "domain_tables",
+    "evaluation_domain_table",
+    "evaluation_table",
+    "gate_figure",
+    "headline",
+    "run_html",
+    "summarise",
+    "write_report",
+    "write_run_report",
+]

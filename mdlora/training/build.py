@@ -1,0 +1,65 @@
+"""A model from a configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from mdlora.adapters import choose_rank, linear_names
+from mdlora.backbones import build_backbone
+from mdlora.config import BackboneConfig, MLoRA, MoEMLoRA, RunConfig
+from mdlora.model import CTRModel
+from mdlora.schema import Schema
+
+__all__ = ["adapter_of", "build_model", "widened"]
+
+
+def adapter_of(config: RunConfig) -> MLoRA | None:
+    """The adapters that a method has, if any."""
+    if config.method.startswith("base"):
+        return None
+    return config.adapter if config.method.startswith("moe") else config.adapter.as_mlora()
+
+
+def build_model(config: RunConfig, schema: Schema) -> CTRModel:
+    """The model of a method, with the initial weights of the configuration's seed."""
+    backbone = config.backbone
+    if config.method == "base-wide":
+        backbone = widened(backbone, config.adapter, schema)
+    return CTRModel(schema, backbone, adapter_of(config), seed=config.seed)
+
+
+def widened(config: BackboneConfig, adapter: MoEMLoRA, schema: Schema) -> BackboneConfig:
+    """The backbone with hidden layers so wide that it has as many parameters as with adapters.
+
+    All hidden widths grow by one factor; the result is the first with at least as many.
+    """
+    wanted = _backbone_size(config, schema) + _adapter_size(config, adapter, schema)
+    grown = config
+    extra = 0
+    while _backbone_size(grown, schema) < wanted:
+        extra += 1
+        factor = 1 + extra / config.hidden[0]
+        hidden = tuple(round(width * factor) for width in config.hidden)
+        grown = dataclasses.replace(config, hidden=hidden)
+    return grown
+
+
+def _backbone_size(config: BackboneConfig, schema: Schema) -> int:
+    with torch.device("meta"):
+        network = build_backbone(config, num_fields=len(schema.fields))
+    return sum(p.numel() for p in network.parameters())
+
+
+def _adapter_size(config: BackboneConfig, adapter: MoEMLoRA, schema: Schema) -> int:
+    with torch.device("meta"):
+        network = build_backbone(config, num_fields=len(schema.fields))
+    total = 0
+    for name in linear_names(network, adapter.targets or network.adapter_targets):
+        layer = network.get_submodule(name)
+        assert isinstance(layer, torch.nn.Linear)
+        rank = choose_rank(adapter, layer.in_features, layer.out_features).rank
+        one = rank * (layer.in_features + layer.out_features)
+        total += one + (layer.out_features if adapter.bias else 0)
+    return total * schema.num_domains * adapter.experts_per_domain

@@ -1,0 +1,133 @@
+"""The optimizers of one phase, behind one face."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mdlora.config import Phase, TrainingConfig
+from mdlora.model import CTRModel, ParameterGroup
+from mdlora.training.bank_adam import BankAdam
+from mdlora.training.row_adam import RowAdam
+from mdlora.types import Batch
+
+__all__ = ["PhaseOptimizer", "trained_groups"]
+
+_GROUPS: dict[str, tuple[ParameterGroup, ...]] = {
+    "backbone": ("embeddings", "backbone"),
+    "targets": ("targets",),
+    "experts": ("experts",),
+    "gate": ("gates",),
+    "all": ("embeddings", "backbone", "experts", "gates"),
+}
+
+
+def trained_groups(phase: Phase) -> tuple[ParameterGroup, ...]:
+    """The parts of the model that a phase trains."""
+    groups = _GROUPS[phase.train]
+    if phase.train == "all" and phase.route == "own":
+        return tuple(g for g in groups if g != "gates")  # a gate that no row meets cannot learn
+    return groups
+
+
+class PhaseOptimizer:
+    """Adam on what a phase trains: torch's for plain weights, our own for tables and adapters.
+
+    A fresh one each phase. The L2 penalty, l2 * sum of squares of the distinct table rows of the
+    batch, acts through its gradient; the loss that is reported is the log loss alone.
+    """
+
+    def __init__(self, model: CTRModel, phase: Phase, config: TrainingConfig) -> None:
+        groups = trained_groups(phase)
+        self.model = model
+        self.l2 = config.l2 if "embeddings" in groups else 0.0
+        settings = {
+            "lr": phase.lr or config.lr,
+            "betas": (config.betas[0], config.betas[1]),
+            "eps": config.eps,
+        }
+        plain = [p for name in groups if name != "experts" for p in model.group(name)]
+        self.rows: RowAdam | None = None
+        lazy = config.embedding_optimizer != "dense" and "embeddings" in groups
+        model.embeddings.sparse_gradients = lazy
+        if lazy:
+            table = model.embeddings.table
+            plain = [p for p in plain if p is not table]
+            self.rows = RowAdam(
+                table,
+                l2=self.l2,
+                catch_up=config.embedding_optimizer == "catch_up",
+                **settings,  # type: ignore[arg-type]
+            )
+        experts = model.group("experts") if "experts" in groups else []
+        self.bank = BankAdam(experts, **settings) if experts else None  # type: ignore[arg-type]
+        self.plain = torch.optim.Adam(plain, fused=True, **settings) if plain else None  # type: ignore[arg-type]
+        self._counts: Tensor | None = None
+
+    def before_forward(self, batch: Batch) -> None:
+        """What must happen before a batch's table rows are read."""
+        if self.rows is not None and self.rows.catch_up:
+            self.rows.before_reading(self.model.embeddings.rows(batch.categories))
+
+    def settle(self) -> None:
+        """What must happen before weights are scored or saved."""
+        if self.rows is not None:
+            self.rows.settle()
+
+    def step(self, batch: Batch, active: Tensor | None) -> None:
+        """One step; `active` (K,) bool marks the experts with rows in the batch, None all."""
+        if self.l2 and self.rows is None:
+            self._add_table_penalty(batch)
+        if self.plain is not None:
+            self.plain.step()
+        if self.rows is not None:
+            self.rows.step()
+        if self.bank is not None:
+            self.bank.step(active)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for part in (self.plain, self.rows, self.bank):
+            if part is not None:
+                part.zero_grad()
+
+    @torch.no_grad()
+    def _add_table_penalty(self, batch: Batch) -> None:
+        """Add 2 l2 w to the gradient of each distinct row of the batch, once."""
+        table = self.model.embeddings.table
+        assert table.grad is not None
+        rows = self.model.embeddings.rows(batch.categories).flatten()
+        if self._counts is None:
+            self._counts = table.new_zeros(table.shape[0])
+        counts = self._counts
+        counts.index_add_(0, rows, counts.new_ones(rows.numel()))
+        share = (2 * self.l2 / counts[rows]).unsqueeze(1)
+        counts[rows] = 0.0
+        table.grad.index_add_(0, rows, table[rows] * share)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state by name, not copied."""
+        state: dict[str, Tensor] = {}
+        if self.plain is not None:
+            for i, entry in self.plain.state_dict()["state"].items():
+                state.update({f"plain.{i}.{key}": value for key, value in entry.items()})
+        for name, part in (("rows", self.rows), ("bank", self.bank)):
+            if part is not None:
+                state.update({f"{name}.{key}": value for key, value in part.tensors().items()})
+        return state
+
+    def load_tensors(self, state: dict[str, Tensor]) -> None:
+        """Take back what `tensors` gave."""
+        if self.plain is not None:
+            whole = self.plain.state_dict()
+            entries: dict[int, dict[str, Tensor]] = {}
+            for name, value in state.items():
+                if name.startswith("plain."):
+                    _, index, key = name.split(".")
+                    entries.setdefault(int(index), {})[key] = value
+            whole["state"] = entries
+            self.plain.load_state_dict(whole)
+        for name, part in (("rows", self.rows), ("bank", self.bank)):
+            if part is not None:
+                for key, tensor in part.tensors().items():
+                    tensor.copy_(state[f"{name}.{key}"])

@@ -1,0 +1,386 @@
+"""One phase: steps, evaluations, the stop, the best state, and the proof of what was frozen."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mdlora.config import MoEMLoRA, Phase, RunConfig
+from mdlora.data import Split
+from mdlora.errors import RunError
+from mdlora.evaluation.scoring import score_rows
+from mdlora.layers import ReLUDropout
+from mdlora.metrics import grouped_auc, grouped_log_loss, log_loss, mean_auc, weighted_auc
+from mdlora.model import CTRModel
+from mdlora.seeds import derive_seed
+from mdlora.training.batches import PhaseRows, epoch_bounds, epoch_order
+from mdlora.training.expert_rows import assign_rows, clusters_of, own_expert
+from mdlora.training.frozen import check_frozen, digest
+from mdlora.training.optimizers import PhaseOptimizer, trained_groups
+from mdlora.training.progress import Progress
+from mdlora.training.stopping import Stopper, UnitScores, unit_scores
+from mdlora.types import Batch
+
+__all__ = ["PhaseRunner", "Position"]
+
+
+@dataclass
+class Position:
+    """Where in a phase training is: `batch` batches of epoch `epoch` are done."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    loss_rows: int = 0
+    best_route: str = ""
+    frozen: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class PhaseRunner:
+    """Runs one phase of a plan on a model.
+
+    Args:
+        model: on its device; left with the phase's best weights.
+        phase: what to do.
+        config: of the run.
+        train: the phase's training rows, on the CPU.
+        validation: the rows that decide.
+        record: takes each line of metrics.
+        progress: told of steps.
+        checkpoint: called after a step (`force` False, at its own leisure) and after an epoch
+            (`force` True).
+        should_stop: asked after each step; True ends the phase early with KeyboardInterrupt.
+    """
+
+    def __init__(
+        self,
+        model: CTRModel,
+        phase: Phase,
+        config: RunConfig,
+        train: PhaseRows,
+        validation: Split,
+        *,
+        record: Callable[[dict[str, Any]], None],
+        progress: Progress,
+        checkpoint: Callable[[bool], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.model, self.phase, self.config = model, phase, config
+        self.validation = validation
+        self.record, self.progress = record, progress
+        self.checkpoint, self.should_stop = checkpoint, should_stop
+        self.device = model.embeddings.table.device
+        self.dtype = model.embeddings.table.dtype
+        self.groups = trained_groups(phase)
+        model.train_only(*self.groups)
+        if phase.route != "none" and model.adapted is None:
+            raise RunError(
+                f"Phase {phase.name!r} has route {phase.route!r} but the model has no adapters: "
+                "choose an adapter method, or route 'none'."
+            )
+        self._set_route(phase.route)
+        self.alone = phase.route == "own" and phase.train == "experts"
+        moe = model.adapter_config if isinstance(model.adapter_config, MoEMLoRA) else None
+        self.per_domain = moe.experts_per_domain if moe is not None else 1
+        self.clusters = clusters_of(model, moe, config.seed) if moe and self.alone else None
+        self.train = self._with_experts(train, moe)
+        self.by_domain = phase.stop == "by_domain"
+        self.num_units = self._num_experts if self.by_domain else 1
+        self.optimizer = PhaseOptimizer(model, phase, config.training)
+        self.stopper = Stopper(self.num_units, phase.patience)
+        self.generator = torch.Generator(device=self.device)
+        self.position = Position()
+        state = model.state()
+        moving = {name for name, p in model.named_parameters() if p.requires_grad}
+        if "backbone" in self.groups:
+            moving |= {name for name, _ in model.backbone.named_buffers(prefix="backbone")}
+        self.moving = sorted(moving)
+        self.best = {name: state[name].clone() for name in self.moving}
+
+    @property
+    def _num_experts(self) -> int:
+        return self.model.adapted.num_experts if self.model.adapted is not None else 0
+
+    def _with_experts(self, train: PhaseRows, moe: MoEMLoRA | None) -> PhaseRows:
+        if self.alone:
+            places, expert = assign_rows(
+                train.domain,
+                train.categories,
+                moe,
+                self.clusters,
+                num_domains=self.model.schema.num_domains,
+                seed=self.config.seed,
+            )
+            train = (train if places is None else train.pick(places))._replace(expert=expert)
+        moved = (None if t is None else t.to(self.device) for t in train)
+        rows = PhaseRows(*moved)  # type: ignore[arg-type]
+        return rows._replace(label=rows.label.to(self.dtype))
+
+    def _set_route(self, route: str) -> None:
+        if self.model.adapted is not None:
+            self.model.adapted.route_mode = route  # type: ignore[assignment]
+
+    def start(self) -> None:
+        """Score the starting state as epoch 0 and note what is frozen."""
+        self.position.best_route = self.phase.route
+        state = self.model.state()
+        self.position.frozen = {n: digest(t) for n, t in state.items() if n not in self.best}
+        if self.phase.train == "gate":  # the state before the gate is a candidate too
+            self._set_route("own")
+            self._evaluate(0, "own")
+            self._set_route("gate")
+        self._evaluate(0, self.phase.route)
+        self.checkpoint(True)
+
+    def run(self) -> None:
+        """Train until the stop; the model ends with the best weights."""
+        every = self.config.plan.eval_every_steps
+        dropouts = [m for m in self.model.modules() if isinstance(m, ReLUDropout)]
+        for module in dropouts:
+            module.generator = self.generator
+        try:
+            while self.position.epoch < self.phase.max_epochs and not self._all_stopped:
+                self._epoch(every)
+        finally:
+            for module in dropouts:
+                module.generator = None
+        self._finish()
+
+    @property
+    def _all_stopped(self) -> bool:
+        return bool(self.stopper.stopped.all())
+
+    def _seed(self, what: str) -> int:
+        return derive_seed(self.config.seed, what, self.phase.name, self.position.epoch)
+
+    def _epoch(self, every: int | None) -> None:
+        position = self.position
+        order, bounds = epoch_bounds(
+            self.train.domain.cpu(),
+            epoch_order(len(self.train.domain), self._seed("order")),
+            self.config.training.batch_size,
+            by_domain=self.phase.batches == "by_domain",
+            seed=self._seed("batches"),
+        )
+        rows = self._hide(self.train.pick(order.to(self.device)))
+        if position.batch == 0:
+            self.generator.manual_seed(self._seed("dropout"))
+            position.loss_sum, position.loss_rows = 0.0, 0
+        self.progress.phase(
+            self.phase.name,
+            position.epoch + 1,
+            len(order),
+            sum(e - s for s, e in bounds[: position.batch]),
+        )
+        kept = self._running_rows(rows, bounds)
+        started = time.perf_counter()
+        for start, end in bounds[position.batch :]:
+            self._step(rows, kept, start, end)
+            position.batch += 1
+            position.step += 1
+            self.progress.advance(end - start)
+            if every and position.step % every == 0:
+                position.seconds += time.perf_counter() - started
+                self._evaluate(position.epoch + position.batch / len(bounds), self.phase.route)
+                started = time.perf_counter()
+                if self._all_stopped:
+                    break
+                kept = self._running_rows(rows, bounds)
+            self._after_step()
+        position.seconds += time.perf_counter() - started
+        position.epoch, position.batch = position.epoch + 1, 0
+        last = position.epoch == self.phase.max_epochs
+        if not every or (last and not self._all_stopped):
+            self._evaluate(position.epoch, self.phase.route)
+        self.checkpoint(True)
+
+    def _after_step(self) -> None:
+        if self.should_stop():
+            self.checkpoint(True)
+            raise KeyboardInterrupt
+        self.checkpoint(False)
+
+    def _hide(self, rows: PhaseRows) -> PhaseRows:
+        """Hide a share of values, so that the out-of-vocabulary rows learn."""
+        rate = self.config.data.oov_rate
+        if not rate or "embeddings" not in self.groups:
+            return rows
+        generator = torch.Generator().manual_seed(self._seed("oov"))
+        hidden = torch.rand(rows.categories.shape, generator=generator).to(self.device) < rate
+        return rows._replace(
+            categories=rows.categories.masked_fill(hidden, 0),
+            domain=rows.domain.masked_fill(hidden[:, -1], 0),
+        )
+
+    def _running_rows(self, rows: PhaseRows, bounds: Any) -> tuple[PhaseRows, Tensor] | None:
+        """The rows whose expert still learns, and the number of them before each row.
+
+        Rows of unknown domains and of stopped experts are skipped; batches keep their bounds and
+        their loss scale, so that an expert's steps do not depend on when others stop.
+        """
+        if rows.expert is None:
+            return None
+        running = rows.expert >= 0
+        if self.by_domain:
+            stopped = self.stopper.stopped.to(self.device)
+            running &= ~stopped[rows.expert.clamp(min=0)]
+        if bool(running.all()):
+            return None
+        before = torch.zeros(len(running) + 1, dtype=torch.int64)
+        before[1:] = running.cumsum(0).cpu()
+        return rows.pick(running.nonzero().squeeze(1)), before
+
+    def _step(
+        self, rows: PhaseRows, kept: tuple[PhaseRows, Tensor] | None, start: int, end: int
+    ) -> None:
+        size = end - start
+        if kept is not None:
+            rows, before = kept
+            start, end = int(before[start]), int(before[end])
+            if start == end:
+                return
+        self.model.training_mode()
+        batch = Batch(rows.categories[start:end], rows.domain[start:end], rows.label[start:end])
+        expert = None if rows.expert is None else rows.expert[start:end]
+        self.optimizer.before_forward(batch)
+        logits = self.model(batch, expert)
+        loss = F.binary_cross_entropy_with_logits(logits, rows.label[start:end], reduction="sum")
+        self.optimizer.zero_grad()
+        (loss / size).backward()
+        self.optimizer.step(batch, self._active(batch, expert))
+        self.position.loss_sum += float(loss.detach())
+        self.position.loss_rows += end - start
+
+    def _active(self, batch: Batch, expert: Tensor | None) -> Tensor | None:
+        """Which experts have rows in the batch: (K,) bool, or None for all."""
+        if "experts" not in self.groups or self.model.adapted is None:
+            return None
+        return self.model.adapted.experts_used(batch.domain, expert)
+
+    def _evaluate(self, epoch: float, route: str) -> None:
+        self.optimizer.settle()
+        figures = [self._score(which) for which in self._passes()]
+        first = figures[0][0]
+        values = torch.tensor([[f[0][self.config.plan.metric] for f in figures]]).mean(1)
+        if self.by_domain:
+            values = self._judge(figures).values
+        better = self.stopper.update(values, math.floor(epoch))
+        self._keep_best(better)
+        if bool(better.any()):
+            self.position.best_route = route
+        loss = self.position.loss_sum / self.position.loss_rows if self.position.loss_rows else None
+        line = {
+            "phase": self.phase.name,
+            "epoch": epoch,
+            "step": self.position.step,
+            "route": route,
+            "train_loss": loss,
+            **{k: v for k, v in first.items() if k != "auc"},
+            "wauc": sum(f[0]["wauc"] for f in figures) / len(figures),
+            "improved": int(better.sum()),
+            "running": int((~self.stopper.stopped).sum()),
+            "seconds": round(self.position.seconds, 3),
+            "auc": first["auc"],
+        }
+        self.record(line)
+        trained = "" if loss is None else f", train loss {loss:.4f}"
+        mark = " *" if bool(better.any()) else ""
+        self.progress.note(
+            f"{self.phase.name} epoch {epoch:g}: validation WAUC {100 * line['wauc']:.3f}"
+            f"{trained}{mark}"
+        )
+
+    def _judge(self, figures: list[tuple[dict[str, Any], tuple[Tensor, ...]]]) -> UnitScores:
+        units = [unit_scores(*known, self.config.plan.min_validation) for _, known in figures]
+        return UnitScores(*(torch.cat(part) for part in zip(*units, strict=True)))
+
+    def _passes(self) -> list[int | None]:
+        """Which of a domain's experts to score alone, in turn; None: as the route says."""
+        return list(range(self.per_domain)) if self.alone else [None]
+
+    def _score(self, which: int | None) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
+        """Validation figures, and (auc, log loss, rows, clicks) by known domain."""
+        split, names = self.validation, self.model.schema.domain_names
+        categories, domain, label = split.categories, split.domain, split.label
+        expert = None
+        if which is not None and self.per_domain > 1:
+            if self.clusters is not None:
+                field_, cluster = self.clusters
+                mine = cluster[categories[:, field_]] == which
+                categories, domain, label = categories[mine], domain[mine], label[mine]
+            expert = own_expert(domain, which, len(names))
+        size = self.config.training.eval_batch_size
+        logits = score_rows(self.model, categories, domain, batch_size=size, expert=expert)
+        if not bool(torch.isfinite(logits).all()):
+            raise RunError(
+                f"Training diverged in phase {self.phase.name!r}, epoch {self.position.epoch}: "
+                f"validation logits are not finite. Lower training.lr={self.config.training.lr:g}."
+            )
+        grouped = grouped_auc(logits, label, domain, len(names) + 1)
+        losses = grouped_log_loss(logits, label, domain, len(names) + 1)
+        auc = {
+            name: None if math.isnan(value) else value
+            for name, value in zip(names, grouped.auc[1:].tolist(), strict=True)
+        }
+        figures = {
+            "wauc": weighted_auc(grouped),
+            "mean_auc": mean_auc(grouped),
+            "log_loss": log_loss(logits, label),
+            "auc": auc,
+        }
+        known = (grouped.auc[1:], losses[1:], grouped.rows[1:], grouped.positives[1:])
+        return figures, known
+
+    @torch.no_grad()
+    def _keep_best(self, better: Tensor) -> None:
+        if not bool(better.any()):
+            return
+        state = self.model.state()
+        for name, kept in self.best.items():
+            if self.by_domain:
+                index = better.nonzero().squeeze(1).to(kept.device)
+                kept.index_copy_(0, index, state[name].index_select(0, index))
+            else:
+                kept.copy_(state[name])
+
+    def _finish(self) -> None:
+        self.optimizer.settle()
+        check_frozen(self.position.frozen, self.model.state(), self.phase.name)
+        self.last = {name: self.model.state()[name].clone() for name in self.moving}
+        self.model.load_tensors(self.best)
+        self._set_route(self.position.best_route)
+        if "embeddings" in self.groups:
+            unseen = (self.train.categories == 0).any(0)
+            learned = [bool(u) or self.config.data.oov_rate > 0 for u in unseen.tolist()]
+            self.model.embeddings.fill_unlearned(learned)
+        self.model.requires_grad_(False)
+        figures, known = self._score(None)
+        judged = self._judge([(figures, known)]) if self.by_domain else None
+        self.record(
+            {
+                "phase": self.phase.name,
+                "end": True,
+                "epochs": self.position.epoch,
+                "best_epochs": self.stopper.best_epoch.tolist(),
+                "route": self.position.best_route,
+                "judged_by_log_loss": self._names(judged and judged.by_log_loss),
+                "judged_by_mean": self._names(judged and judged.by_mean),
+                "seconds": round(self.position.seconds, 3),
+                **figures,
+            }
+        )
+
+    def _names(self, marks: Tensor | None) -> list[str]:
+        if marks is None:
+            return []
+        names = self.model.schema.domain_names
+        return [name for name, mark in zip(names, marks.tolist(), strict=True) if mark]

@@ -1,0 +1,73 @@
+"""Which phases a method has."""
+
+from __future__ import annotations
+
+from mdlora.config import Phase, RunConfig, held_out_share
+
+__all__ = ["make_plan"]
+
+
+def make_plan(config: RunConfig) -> tuple[Phase, ...]:
+    """The phases of a run, in order (the protocol `paper`, or a plan of the user's own).
+
+    base: backbone. mlora: backbone, finetune. moe-mlora: backbone, experts (which is MLoRA's
+    finetune), gate. The joint methods learn everything at once, from scratch or after a backbone
+    phase. base-extra trains the whole backbone on; base-finetuned trains the shared target
+    layers on the rows that adapters learn from; base-wide is base with wider layers.
+    """
+    plan, method = config.plan, config.method
+    if plan.phases is not None:
+        return plan.phases
+    shared = {"max_epochs": plan.max_epochs, "patience": plan.patience}
+    split = held_out_share(plan.rows) is not None
+    tuned = "held_out" if split else "all"
+    backbone = Phase(
+        name="backbone",
+        train="backbone",
+        route="none",
+        rows="seen" if split and method != "base-wide" else "all",
+        **shared,
+    )
+    if method in ("base", "base-wide"):
+        return (backbone,)
+    if method == "base-extra":
+        extra = Phase(
+            name="extra",
+            train="backbone",
+            route="none",
+            max_epochs=plan.extra_epochs,
+            patience=None,
+        )
+        return (backbone, extra)
+    if method == "base-finetuned":
+        shared_layers = Phase(
+            name="finetune",
+            train="targets",
+            route="none",
+            rows=tuned,
+            lr=plan.finetune_lr,
+            **shared,
+        )
+        return (backbone, shared_layers)
+    if method.endswith("-joint"):
+        joint = Phase(
+            name="joint",
+            train="all",
+            route="gate" if method.startswith("moe") else "own",
+            **shared,
+        )
+        return (joint,) if plan.joint_start == "scratch" else (backbone, joint)
+    finetune = Phase(
+        name="finetune" if method == "mlora" else "experts",
+        train="experts",
+        route="own",
+        stop="by_domain",
+        rows=tuned,
+        batches=plan.batches,
+        lr=plan.finetune_lr,
+        **shared,
+    )
+    if method == "mlora":
+        return (backbone, finetune)
+    gate = Phase(name="gate", train="gate", route="gate", rows=tuned, lr=plan.gate_lr, **shared)
+    return (backbone, finetune, gate)

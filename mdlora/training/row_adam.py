@@ -1,0 +1,131 @@
+"""Adam on an embedding table whose step costs the rows that it touches."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["RowAdam"]
+
+_CHUNK_STEPS = 64
+
+
+class RowAdam:
+    """Adam over the rows of one table, from sparse gradients.
+
+    * lazy: a row without a gradient stands still, moments included, as in torch.optim.SparseAdam
+      (bias corrections use the global step).
+    * catch_up: equals dense Adam. A row's missed steps, whose gradients were zero, are applied
+      before the row is next read (`before_reading`), and to all rows by `settle`, which must come
+      before every evaluation or save. Missed steps whose effect is below 1e-18 of the first are
+      left out.
+
+    `l2` adds the gradient of l2 * sum of squares of the distinct rows touched.
+
+    Args:
+        table: (rows, width).
+        lr: learning rate.
+        betas: decay rates of the moments.
+        eps: added to the root of the second moment.
+        l2: weight of the penalty.
+        catch_up: which of the two semantics.
+    """
+
+    def __init__(
+        self,
+        table: nn.Parameter,
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        l2: float = 0.0,
+        catch_up: bool = False,
+    ) -> None:
+        self.table = table
+        self.lr, self.betas, self.eps, self.l2 = lr, betas, eps, l2
+        self.catch_up = catch_up
+        self.clock = torch.zeros((), dtype=torch.int64)
+        self.mean = torch.zeros_like(table)
+        self.square = torch.zeros_like(table)
+        rows = table.shape[0] if catch_up else 0
+        self.last = torch.zeros(rows, dtype=torch.int64, device=table.device)
+        # A missed step's share of the first one falls as (beta1 / sqrt(beta2))^j.
+        decay = betas[0] / math.sqrt(betas[1]) if betas[1] > 0 else 0.0
+        reach = math.log(1e-18) / math.log(decay) if 0 < decay < 1 else 1.0
+        self.longest = math.ceil(reach) if decay < 1 else 10**9
+
+    @torch.no_grad()
+    def before_reading(self, rows: Tensor) -> None:
+        """Bring rows (any shape, repeats allowed) up to the present step."""
+        if self.catch_up:
+            self._apply_missed(torch.unique(rows))
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Bring the whole table up to the present step."""
+        if self.catch_up:
+            behind = (self.last < self.clock.to(self.last.device)).nonzero().squeeze(1)
+            for part in behind.split(65536):
+                self._apply_missed(part)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One step from the table's sparse gradient."""
+        self.clock += 1
+        if self.table.grad is None:
+            return
+        gradient = self.table.grad.coalesce()
+        rows, grad = gradient.indices()[0], gradient.values()
+        weight = self.table[rows]
+        if self.l2:
+            grad = grad + 2 * self.l2 * weight
+        beta1, beta2 = self.betas
+        step = int(self.clock)
+        mean = self.mean[rows].lerp_(grad, 1 - beta1)
+        square = self.square[rows].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        self.mean[rows], self.square[rows] = mean, square
+        root = square.sqrt().div_(math.sqrt(1 - beta2**step)).add_(self.eps)
+        self.table[rows] = weight.addcdiv_(mean, root, value=-self.lr / (1 - beta1**step))
+        if self.catch_up:
+            self.last[rows] = self.clock.to(self.last.device)
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        self.table.grad = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state by name, not copied."""
+        return {
+            "clock": self.clock,
+            "mean": self.mean,
+            "square": self.square,
+            "last": self.last,
+        }
+
+    def _apply_missed(self, rows: Tensor) -> None:
+        now = int(self.clock)
+        since = self.last[rows]
+        missed = now - since
+        rows, since, missed = (t[missed > 0] for t in (rows, since, missed))
+        if not rows.numel():
+            return
+        beta1, beta2 = self.betas
+        mean, square = self.mean[rows], self.square[rows]
+        kind = mean.dtype
+        moved = torch.zeros_like(mean)
+        longest = min(int(missed.max()), self.longest)
+        for first in range(1, longest + 1, _CHUNK_STEPS):
+            j = torch.arange(first, min(first + _CHUNK_STEPS, longest + 1), device=rows.device)
+            inside = j <= missed.unsqueeze(1)
+            t = (since.unsqueeze(1) + j).double()
+            size = beta1 ** j.double() / (1 - beta1**t) * inside
+            root = (beta2 ** j.double() / (1 - beta2**t)).sqrt().to(kind).unsqueeze(-1)
+            bottom = root * square.sqrt().unsqueeze(1) + self.eps
+            moved += (size.to(kind).unsqueeze(-1) / bottom).sum(1)
+        self.table[rows] = self.table[rows] - self.lr * mean * moved
+        ages = missed.unsqueeze(1).double()
+        self.mean[rows] = mean * (beta1**ages).to(kind)
+        self.square[rows] = square * (beta2**ages).to(kind)
+        self.last[rows] = now

@@ -1,0 +1,226 @@
+"""A run folder: what it holds, and the model that it gives back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from mdlora.config import Phase, RunConfig, config_to_yaml, load_config
+from mdlora.data import Dataset, load_dataset
+from mdlora.errors import RunError
+from mdlora.evaluation import EvaluationResult, evaluate_scores
+from mdlora.evaluation.scoring import score_rows
+from mdlora.files import atomic_write_text
+from mdlora.model import CTRModel
+from mdlora.schema import Schema
+from mdlora.training.build import build_model
+from mdlora.training.environment import pick_device, use_threads
+from mdlora.training.weights import adapter_file_name, load_weights, read_tensors
+
+__all__ = ["Run", "RunFolder", "load", "load_run"]
+
+STATE_FILE = Path("last") / "state.safetensors"
+
+
+class RunFolder:
+    """The files of a run.
+
+    config.yaml, schema.json, plan.json, env.json are written at the start; metrics.jsonl grows;
+    last/state.safetensors is what a resume needs; backbone.safetensors, adapters/,
+    gate.safetensors and domains.csv hold the best weights once the run has ended.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.state_path = self.path / STATE_FILE
+
+    def create(
+        self, config: RunConfig, schema: Schema, plan: tuple[Phase, ...], about: dict[str, Any]
+    ) -> None:
+        """Start a new run folder.
+
+        Raises:
+            RunError: there is something at this path already.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise RunError(
+                f"{self.path} is there already and is not empty. Choose another --out, or go on "
+                f"with that run: mdlora train --resume {self.path}"
+            )
+        atomic_write_text(self.path / "config.yaml", config_to_yaml(config))
+        atomic_write_text(self.path / "schema.json", schema.to_json())
+        phases = [{f: getattr(p, f) for f in p.__dataclass_fields__} for p in plan]
+        atomic_write_text(self.path / "plan.json", json.dumps({"phases": phases}, indent=2) + "\n")
+        atomic_write_text(self.path / "env.json", json.dumps(about, indent=2) + "\n")
+        atomic_write_text(self.metrics_path, "")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """One of the folder's JSON files.
+
+        Raises:
+            RunError: this is no run folder, or the file is damaged.
+        """
+        path = self.path / name
+        try:
+            plain = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{self.path} is not a run folder: {name} is missing. Give the --out of an "
+                "earlier `mdlora train`."
+            ) from error
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read: {error}.") from error
+        if not isinstance(plain, dict):
+            raise RunError(f"{path} must hold a JSON object.")
+        return plain
+
+    def config(self) -> RunConfig:
+        """The configuration that the run was started with."""
+        self.read_json("env.json")  # says clearly when this is no run folder
+        return load_config(self.path / "config.yaml")
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Add a line of metrics; on disk when this returns."""
+        try:
+            with self.metrics_path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunError(f"Cannot write {self.metrics_path}: {error.strerror}.") from error
+
+    def metrics_size(self) -> int:
+        """Bytes of metrics so far."""
+        return self.metrics_path.stat().st_size
+
+    def truncate_metrics(self, size: int) -> None:
+        """Drop what was written after a checkpoint."""
+        with self.metrics_path.open("r+b") as file:
+            file.truncate(size)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All lines of metrics."""
+        try:
+            text = self.metrics_path.read_text(encoding="utf-8")
+            return [json.loads(line) for line in text.splitlines()]
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.metrics_path} cannot be read: {error}.") from error
+
+    def write_domains(self, model: CTRModel, data: Dataset) -> None:
+        """domains.csv: names, ids, training rows, clicks, adapter files."""
+        train = data.split("train")
+        out = io.StringIO()
+        table = csv.writer(out)
+        table.writerow(["id", "domain", "train_rows", "train_clicks", "adapter_file"])
+        rows = train.domain.bincount(minlength=model.schema.num_domains + 1).tolist()
+        clicks = train.domain.bincount(train.label, minlength=len(rows)).tolist()
+        for index, name in enumerate(model.schema.domain_names, 1):
+            file = f"adapters/{adapter_file_name(index, name)}" if model.adapted else ""
+            table.writerow([index, name, rows[index], int(clicks[index]), file])
+        atomic_write_text(self.path / "domains.csv", out.getvalue())
+
+
+class Run:
+    """A finished run: its model, its data, its figures."""
+
+    def __init__(self, folder: RunFolder, config: RunConfig, model: CTRModel) -> None:
+        self.folder = folder
+        self.config = config
+        self.model = model
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder.path)!r}, method={self.config.method!r})"
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.path
+
+    def data(self) -> Dataset:
+        """The data that the run was trained on.
+
+        Raises:
+            RunError: the run does not say, or the data are not what they were.
+        """
+        return load_run_data(self.folder, self.config)
+
+    def evaluate(self, split: str = "test", data: Dataset | None = None) -> EvaluationResult:
+        """Figures of one split of the run's data, or of other data with the same schema."""
+        rows = (data or self.data()).split(split)
+        with use_threads(self.config.training.threads):
+            logits = score_rows(
+                self.model,
+                rows.categories,
+                rows.domain,
+                batch_size=self.config.training.eval_batch_size,
+            )
+        return evaluate_scores(
+            logits, rows.label, rows.domain, self.model.schema.domain_names, oracle=rows.oracle
+        )
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        return self.folder.metrics()
+
+
+def load_run_data(folder: RunFolder, config: RunConfig) -> Dataset:
+    """The run's data, checked to be what they were.
+
+    Raises:
+        RunError: they have changed, or the run does not say where they are.
+    """
+    if config.data.path is None:
+        raise RunError(
+            f"{folder.path} was trained on data in memory; give the data to evaluate on."
+        )
+    data = load_dataset(config.data.path)
+    was = folder.read_json("env.json").get("data")
+    if data.fingerprint() != was:
+        raise RunError(
+            f"The data in {config.data.path} are not those that {folder.path} was trained on "
+            f"(fingerprint {data.fingerprint()[:12]}, was {str(was)[:12]}). Prepare the same data "
+            "again, or start a new run."
+        )
+    return data
+
+
+def load_run(path: str | Path, which: Literal["best", "last"] = "best") -> Run:
+    """A run folder as a Run, its model on the configured device.
+
+    Args:
+        path: the run folder.
+        which: "best", the weights that validation chose; or "last", those of the last step.
+
+    Raises:
+        RunError: not a run folder, not finished, or damaged.
+    """
+    folder = RunFolder(path)
+    config = folder.config()
+    model = build_model(config, Schema.load(folder.path / "schema.json"))
+    if which == "best":
+        load_weights(model, folder.path)
+    elif which == "last":
+        tensors, about = read_tensors(folder.state_path)
+        prefix = "last." if about.get("finished") else "model."
+        model.load_tensors(
+            {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        )
+        if prefix == "last.":
+            late = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            model.load_tensors(late)
+        if model.adapted is not None:
+            model.adapted.route_mode = about["route"]
+    else:
+        raise RunError(f"which={which!r} is not known; choose 'best' or 'last'.")
+    model.to(pick_device(config.training.device)).eval()
+    return Run(folder, config, model)
+
+
+def load(path: str | Path, which: Literal["best", "last"] = "best") -> CTRModel:
+    """The model of a run folder; see `load_run`."""
+    return load_run(path, which).model

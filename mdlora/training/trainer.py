@@ -1,0 +1,285 @@
+"""Training: a plan's phases one after another, saved so that any stop can be resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mdlora.config import (
+    MoEMLoRA,
+    Phase,
+    PlanConfig,
+    RunConfig,
+    TrainingConfig,
+    held_out_share,
+)
+from mdlora.data import Dataset
+from mdlora.errors import RunError
+from mdlora.model import CTRModel
+from mdlora.training.batches import PhaseRows, phase_rows
+from mdlora.training.build import build_model
+from mdlora.training.environment import describe_environment, pick_device, use_threads
+from mdlora.training.interrupts import catch_interrupts
+from mdlora.training.phase import PhaseRunner, Position
+from mdlora.training.plan import make_plan
+from mdlora.training.progress import Progress, SilentProgress
+from mdlora.training.run import Run, RunFolder, load_run, load_run_data
+from mdlora.training.weights import read_tensors, save_weights, write_tensors
+
+__all__ = ["resume", "train", "train_config"]
+
+
+def train(
+    model: CTRModel,
+    data: Dataset,
+    *,
+    out: str | Path,
+    method: str | None = None,
+    plan: PlanConfig | None = None,
+    training: TrainingConfig | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Train a model by the method that its adapters stand for, and keep everything in `out`.
+
+    Args:
+        model: as built; it ends with the best weights.
+        data: with splits train and validation.
+        out: the run folder, new or empty.
+        method: default: base without adapters, mlora with MLoRA, moe-mlora with MoEMLoRA.
+        plan: phases and stopping; default: the protocol `paper`.
+        training: optimizer, batches, device.
+        progress: told of steps; default: silent.
+
+    Raises:
+        RunError: the folder is not empty, cannot be written, or training diverged.
+        KeyboardInterrupt: Ctrl-C; the run can be resumed.
+    """
+    adapter = model.adapter_config
+    if method is None:
+        method = "base" if adapter is None else "moe-mlora" if model.has_gate else "mlora"
+    sections: dict[str, Any] = {"plan": plan, "training": training}
+    if adapter is not None:
+        known = {f.name: getattr(adapter, f.name) for f in dataclasses.fields(adapter)}
+        sections["adapter"] = MoEMLoRA(**known)
+    config = RunConfig(
+        method=method,
+        seed=model.seed,
+        backbone=model.backbone_config,
+        **{name: section for name, section in sections.items() if section is not None},
+    )
+    path = "synthetic" if data.path is None else str(data.path)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=path))
+    return _Trainer(config, data, RunFolder(out), model, progress).start(None)
+
+
+def train_config(
+    config: RunConfig,
+    data: Dataset,
+    out: str | Path,
+    *,
+    progress: Progress | None = None,
+    start_from: str | Path | None = None,
+) -> Run:
+    """Train what a configuration says.
+
+    Args:
+        config: method, seed and all sections.
+        data: the rows.
+        out: the run folder, new or empty.
+        progress: told of steps.
+        start_from: a finished `base` run whose only phase is this plan's first: its weights are
+            taken over, bit for bit, in place of training that phase again.
+    """
+    model = build_model(config, data.schema)
+    return _Trainer(config, data, RunFolder(out), model, progress).start(start_from)
+
+
+def resume(path: str | Path, *, progress: Progress | None = None, inexact: bool = False) -> Run:
+    """Go on with an interrupted run, in the middle of a phase if need be.
+
+    On one thread the final weights are bit-identical to those of a run never interrupted.
+
+    Args:
+        path: the run folder.
+        progress: told of steps.
+        inexact: go on even with another torch version or device than before.
+
+    Raises:
+        RunError: not a run folder, its data changed, or torch or the device did.
+    """
+    folder = RunFolder(path)
+    config = folder.config()
+    data = load_run_data(folder, config)
+    model = build_model(config, data.schema)
+    return _Trainer(config, data, folder, model, progress).resume(inexact)
+
+
+class _Trainer:
+    def __init__(
+        self,
+        config: RunConfig,
+        data: Dataset,
+        folder: RunFolder,
+        model: CTRModel,
+        progress: Progress | None,
+    ) -> None:
+        self.config, self.data, self.folder = config, data, folder
+        self.progress = progress or SilentProgress()
+        self.device = pick_device(config.training.device)
+        self.model = model.to(self.device)
+        self.plan = make_plan(config)
+        self.index = 0
+        self.runner: PhaseRunner | None = None
+        self.saved_at = time.monotonic()
+        self.interrupted = False
+
+    def start(self, start_from: str | Path | None) -> Run:
+        about = describe_environment(self.config.training.threads, self.device)
+        about["data"] = self.data.fingerprint()
+        train = self.data.split("train")
+        about["rows"] = {"train": len(train), "validation": len(self.data.split("validation"))}
+        about["parameters"] = {
+            name: self.model.num_parameters(name)  # type: ignore[arg-type]
+            for name in ("embeddings", "backbone", "experts", "gates")
+        }
+        if self.model.adapted is not None:
+            about["ranks"] = {n: r._asdict() for n, r in self.model.adapted.ranks.items()}
+        self.folder.create(self.config, self.data.schema, self.plan, about)
+        if start_from is not None:
+            self._take_over(load_run(start_from))
+        self._save_state(between=True)
+        return self._go(None)
+
+    def resume(self, inexact: bool) -> Run:
+        if not self.folder.state_path.exists():  # stopped before the first checkpoint
+            self.folder.truncate_metrics(0)
+            return self._go(None)
+        tensors, about = read_tensors(self.folder.state_path)
+        now = describe_environment(self.config.training.threads, self.device)
+        changed = [k for k in ("torch", "device", "threads") if about["made_with"][k] != now[k]]
+        if changed and not inexact:
+            was = ", ".join(f"{k} {about['made_with'][k]} (now {now[k]})" for k in changed)
+            raise RunError(
+                f"{self.folder.path} was running with {was}, so it cannot go on bit for bit. "
+                "Restore that, or accept close results with --inexact."
+            )
+        if about["finished"]:
+            return load_run(self.folder.path)
+        self.folder.truncate_metrics(about["metrics_size"])
+        self.model.load_tensors(_part(tensors, "model."))
+        if self.model.adapted is not None:
+            self.model.adapted.route_mode = about["route"]
+        self.index = about["phase"]
+        self.progress.note(f"resuming in phase {self.index + 1} of {len(self.plan)}")
+        return self._go(None if about["between"] else (tensors, about))
+
+    def _take_over(self, base: Run) -> None:
+        """Start with the weights of a base run in place of the first phase."""
+        mine, other = self.config, base.config
+        same = (
+            make_plan(other) == self.plan[:1]
+            and (mine.seed, mine.backbone, mine.training, mine.data.oov_rate)
+            == (other.seed, other.backbone, other.training, other.data.oov_rate)
+            and base.folder.read_json("env.json")["data"] == self.data.fingerprint()
+        )
+        if not same:
+            raise RunError(
+                f"{base.path} is not the first phase of this run: its plan, seed, backbone, "
+                "training settings or data differ. Train without it."
+            )
+        own = self.model.state()
+        self.model.load_tensors({n: t for n, t in base.model.state().items() if n in own})
+        for line in base.metrics():
+            self.folder.append({**line, "taken_over": True})
+        self.index = 1
+
+    def _go(self, saved: tuple[dict[str, Tensor], dict[str, Any]] | None) -> Run:
+        with use_threads(self.config.training.threads), catch_interrupts() as interrupt:
+            last: dict[str, Tensor] = {}
+            while self.index < len(self.plan):
+                self.runner = self._runner(self.plan[self.index], interrupt)
+                if saved is None:
+                    self.runner.start()
+                else:
+                    self._restore(self.runner, *saved)
+                    saved = None
+                self.runner.run()
+                last, self.runner = self.runner.last, None
+                self.index += 1
+                if self.index < len(self.plan):
+                    self._save_state(between=True)
+            save_weights(self.model, self.folder.path)
+            self.folder.write_domains(self.model, self.data)
+            self._save_state(between=True, last=last)
+        self.model.eval()
+        return Run(self.folder, self.config, self.model)
+
+    def _runner(self, phase: Phase, interrupt: Any) -> PhaseRunner:
+        train = self.data.split("train")
+        share = held_out_share(self.config.plan.rows)
+        places = phase_rows(train, phase.rows, share, self.config.seed)
+        rows = PhaseRows(train.categories, train.domain, train.label)
+        return PhaseRunner(
+            self.model,
+            phase,
+            self.config,
+            rows if len(places) == len(train) else rows.pick(places),
+            self.data.split("validation"),
+            record=self.folder.append,
+            progress=self.progress,
+            checkpoint=self._checkpoint,
+            should_stop=lambda: interrupt.asked,
+        )
+
+    def _checkpoint(self, force: bool) -> None:
+        late = time.monotonic() - self.saved_at >= self.config.training.checkpoint_seconds
+        if force or late:
+            self._save_state(between=False)
+            self.saved_at = time.monotonic()
+
+    def _save_state(self, *, between: bool, last: dict[str, Tensor] | None = None) -> None:
+        """Write last/state.safetensors: all that an exact resume needs, in one atomic file."""
+        tensors = _named("model.", self.model.state())
+        route = "none" if self.model.adapted is None else self.model.adapted.route_mode
+        about: dict[str, Any] = {
+            "phase": self.index,
+            "between": between,
+            "finished": last is not None,
+            "route": route,
+            "metrics_size": self.folder.metrics_size(),
+            "made_with": describe_environment(self.config.training.threads, self.device),
+        }
+        if last is not None:
+            tensors |= _named("last.", last)
+        runner = self.runner
+        if not between and runner is not None:
+            tensors |= _named("best.", runner.best)
+            tensors |= _named("optimizer.", runner.optimizer.tensors())
+            tensors |= _named("stop.", runner.stopper.tensors())
+            tensors["generator"] = runner.generator.get_state()
+            about["position"] = asdict(runner.position)
+        write_tensors(self.folder.state_path, tensors, about)
+
+    def _restore(
+        self, runner: PhaseRunner, tensors: dict[str, Tensor], about: dict[str, Any]
+    ) -> None:
+        runner.position = Position(**about["position"])
+        runner.optimizer.load_tensors(_part(tensors, "optimizer."))
+        runner.stopper.load_tensors(_part(tensors, "stop."))
+        runner.generator.set_state(tensors["generator"])
+        for name, tensor in _part(tensors, "best.").items():
+            runner.best[name].copy_(tensor)
+        self.model.load_tensors(_part(tensors, "model."))
+
+
+def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
