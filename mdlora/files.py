@@ -16,7 +16,12 @@ from pathlib import Path
 
 from mdlora.errors import RunError
 
-__all__ = ["atomic_directory", "atomic_write_bytes", "atomic_write_text"]
+__all__ = [
+    "atomic_directory",
+    "atomic_write_bytes",
+    "atomic_write_text",
+    "check_new_directory",
+]
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
@@ -54,15 +59,25 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
         RunError: `path` is there already and is not an empty folder, or a write failed.
     """
     path = Path(path)
+    check_new_directory(path)
+    with _place_for(path) as temporary:
+        temporary.mkdir()
+        yield temporary
+        os.replace(temporary, path)  # noqa: PTH105
+
+
+def check_new_directory(path: str | Path) -> None:
+    """Refuse a place where `atomic_directory` could not work; for use before long work.
+
+    Raises:
+        RunError: `path` is there already and is not an empty folder.
+    """
+    path = Path(path)
     if path.is_symlink() or (path.exists() and not (path.is_dir() and _is_empty(path))):
         raise RunError(
             f"{path} is there already, and is never overwritten as a whole. "
             "Choose another output folder, or remove this one first."
         )
-    with _place_for(path) as temporary:
-        temporary.mkdir()
-        yield temporary
-        os.replace(temporary, path)  # noqa: PTH105
 
 
 @contextmanager

@@ -84,21 +84,21 @@ class AdaptedModel(nn.Module):
         self.config = config
         self.num_domains = config.num_domains
         self.target_names = tuple(linear_names(module, pattern))
-        layers = [module.get_submodule(name) for name in self.target_names]
+        layers = self.target_layers
         self._refuse_adapted(layers)
         self.num_experts = self.num_domains * config.experts_in_a_domain
         self.ranks: dict[str, RankChoice] = {}
-        banks, gates = [], []
+        self.banks = nn.ModuleList()
         for name, layer in zip(self.target_names, layers, strict=True):
-            assert isinstance(layer, nn.Linear)
             choice = choose_rank(config, layer.in_features, layer.out_features)
             self.ranks[name] = choice
-            banks.append(AdapterBank(layer, self.num_experts, choice.rank, bias=config.bias))
-            if isinstance(config, MoEMLoRA) and not (config.gate_shared and gates):
-                gates.append(Gate(config, self.num_domains, layer))
-        self.banks = nn.ModuleList(banks)
-        self.gates = nn.ModuleList(gates)
-        self.route_mode = "gate" if gates else "own"
+            self.banks.append(AdapterBank(layer, self.num_experts, choice.rank, bias=config.bias))
+        # After all banks, so that MLoRA and MoEMLoRA of one seed start with the same adapters.
+        self.gates = nn.ModuleList()
+        if isinstance(config, MoEMLoRA):
+            gated = layers[:1] if config.gate_shared else layers
+            self.gates.extend(Gate(config, self.num_domains, layer) for layer in gated)
+        self.route_mode = "gate" if len(self.gates) else "own"
         self._state = ThreadState()
         self._handles = [
             layer.register_forward_hook(_AddUpdate(self, index))
@@ -167,7 +167,7 @@ class AdaptedModel(nn.Module):
         if self.route_mode == "own":
             route = routing.own()
         else:
-            which = 0 if self.config_shares_gate else index
+            which = self.gate_index(index)
             if which not in routing.gated:
                 routing.gated[which] = self.gates[which](routing.domain, x)
             route = routing.gated[which]
@@ -175,19 +175,18 @@ class AdaptedModel(nn.Module):
         return output + delta
 
     @property
-    def config_shares_gate(self) -> bool:
-        """Whether one gate serves all layers."""
-        return isinstance(self.config, MoEMLoRA) and self.config.gate_shared
-
-    @property
     def target_layers(self) -> list[nn.Linear]:
         """The adapted layers of the module."""
         layers = [self.module.get_submodule(name) for name in self.target_names]
         return [layer for layer in layers if isinstance(layer, nn.Linear)]
 
+    def gate_index(self, index: int) -> int:
+        """Which of `gates` serves target `index`: its own, or the one that all share."""
+        return 0 if len(self.gates) == 1 else index
+
     def gate_of(self, index: int) -> Gate:
         """The gate that serves target `index`."""
-        gate = self.gates[0 if self.config_shares_gate else index]
+        gate = self.gates[self.gate_index(index)]
         assert isinstance(gate, Gate)
         return gate
 
@@ -245,7 +244,7 @@ class AdaptedModel(nn.Module):
                 f"{name} ids run from {int(least)} to {int(most)}; they must be in {low} to {high}."
             )
 
-    def _refuse_adapted(self, layers: list[nn.Module]) -> None:
+    def _refuse_adapted(self, layers: list[nn.Linear]) -> None:
         for name, layer in zip(self.target_names, layers, strict=True):
             if any(isinstance(hook, _AddUpdate) for hook in layer._forward_hooks.values()):
                 raise AdapterError(

@@ -29,9 +29,11 @@ def stratified_split(
     Shapes (N rows): domain (N,), label (N,) -> codes (N,) int8.
 
     Raises:
-        ConfigError: fewer than two parts, or a part that is not above zero.
+        ConfigError: fewer than two parts, a part that is not above zero, or a negative seed.
     """
     parts = check_ratio(ratio)
+    if seed < 0:
+        raise ConfigError(f"seed={seed} must be a whole number, at least 0.")
     rng = np.random.default_rng(seed)
     classes = np.unique(label, return_inverse=True)[1]
     names = np.unique(domain, return_inverse=True)[1]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from mdlora.evaluation.bootstrap import BootstrapIntervals, bootstrap_intervals
+from mdlora.evaluation.gates import gate_report, mean_gate_weights
 from mdlora.evaluation.result import DomainResult, EvaluationResult, evaluate_scores
+from mdlora.evaluation.scoring import score_rows
 from mdlora.evaluation.statistics import (
     Interval,
     MeanInterval,
@@ -24,8 +26,11 @@ __all__ = [
     "MeanInterval",
     "bootstrap_intervals",
     "evaluate_scores",
+    "gate_report",
     "holm",
+    "mean_gate_weights",
     "mean_interval",
     "paired_test",
+    "score_rows",
     "verdicts",
 ]

@@ -10,8 +10,8 @@ __all__ = ["make_plan"]
 def make_plan(config: RunConfig) -> tuple[Phase, ...]:
     """The phases of a run, in order (the protocol `paper`, or a plan of the user's own).
 
-    base: backbone. mlora: backbone, finetune. moe-mlora: backbone, experts (which is MLoRA's
-    finetune), gate. The joint methods learn everything at once, from scratch or after a backbone
+    base: backbone. mlora: backbone, experts (the paper's finetune). moe-mlora: the same two
+    phases, then gate. The joint methods learn everything at once, from scratch or after a backbone
     phase. base-extra trains the whole backbone on; base-finetuned trains the shared target
     layers on the rows that adapters learn from; base-wide is base with wider layers.
     """
@@ -57,8 +57,8 @@ def make_plan(config: RunConfig) -> tuple[Phase, ...]:
             **shared,
         )
         return (joint,) if plan.joint_start == "scratch" else (backbone, joint)
-    finetune = Phase(
-        name="finetune" if method == "mlora" else "experts",
+    experts = Phase(
+        name="experts",
         train="experts",
         route="own",
         stop="by_domain",
@@ -68,6 +68,6 @@ def make_plan(config: RunConfig) -> tuple[Phase, ...]:
         **shared,
     )
     if method == "mlora":
-        return (backbone, finetune)
+        return (backbone, experts)
     gate = Phase(name="gate", train="gate", route="gate", rows=tuned, lr=plan.gate_lr, **shared)
-    return (backbone, finetune, gate)
+    return (backbone, experts, gate)

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from mdlora.config import (
+    MLoRA,
     MoEMLoRA,
     Phase,
     PlanConfig,
@@ -92,8 +93,9 @@ def train_config(
         data: the rows.
         out: the run folder, new or empty.
         progress: told of steps.
-        start_from: a finished `base` run whose only phase is this plan's first: its weights are
-            taken over, bit for bit, in place of training that phase again.
+        start_from: a finished run whose phases are the first ones of this plan, with the same
+            seed, settings and data (a base run, or an mlora run for moe-mlora): its weights are
+            taken over, bit for bit, in place of training those phases again.
     """
     model = build_model(config, data.schema)
     return _Trainer(config, data, RunFolder(out), model, progress).start(start_from)
@@ -178,25 +180,29 @@ class _Trainer:
         self.progress.note(f"resuming in phase {self.index + 1} of {len(self.plan)}")
         return self._go(None if about["between"] else (tensors, about))
 
-    def _take_over(self, base: Run) -> None:
-        """Start with the weights of a base run in place of the first phase."""
-        mine, other = self.config, base.config
+    def _take_over(self, earlier: Run) -> None:
+        """Start with the weights of a run whose phases are the first of this plan."""
+        mine, other = self.config, earlier.config
+        done = make_plan(other)
+        adapters = (self.model.adapter_config, earlier.model.adapter_config)
         same = (
-            make_plan(other) == self.plan[:1]
-            and (mine.seed, mine.backbone, mine.training, mine.data.oov_rate)
-            == (other.seed, other.backbone, other.training, other.data.oov_rate)
-            and base.folder.read_json("env.json")["data"] == self.data.fingerprint()
+            done == self.plan[: len(done)]
+            and (mine.seed, mine.backbone, mine.training, mine.data.oov_rate, mine.plan.rows)
+            == (other.seed, other.backbone, other.training, other.data.oov_rate, other.plan.rows)
+            and earlier.model.backbone_config == self.model.backbone_config
+            and earlier.folder.read_json("env.json")["data"] == self.data.fingerprint()
+            and (adapters[1] is None or _same_experts(*adapters))
         )
         if not same:
             raise RunError(
-                f"{base.path} is not the first phase of this run: its plan, seed, backbone, "
-                "training settings or data differ. Train without it."
+                f"{earlier.path} is not the beginning of this run: its plan, seed, backbone, "
+                "adapters, training settings or data differ. Train without it."
             )
         own = self.model.state()
-        self.model.load_tensors({n: t for n, t in base.model.state().items() if n in own})
-        for line in base.metrics():
+        self.model.load_tensors({n: t for n, t in earlier.model.state().items() if n in own})
+        for line in earlier.metrics():
             self.folder.append({**line, "taken_over": True})
-        self.index = 1
+        self.index = len(done)
 
     def _go(self, saved: tuple[dict[str, Tensor], dict[str, Any]] | None) -> Run:
         with use_threads(self.config.training.threads), catch_interrupts() as interrupt:
@@ -275,6 +281,12 @@ class _Trainer:
         for name, tensor in _part(tensors, "best.").items():
             runner.best[name].copy_(tensor)
         self.model.load_tensors(_part(tensors, "model."))
+
+
+def _same_experts(mine: MLoRA | None, other: MLoRA) -> bool:
+    if mine is None or mine.experts_in_a_domain != other.experts_in_a_domain:
+        return False
+    return all(getattr(mine, f.name) == getattr(other, f.name) for f in dataclasses.fields(MLoRA))
 
 
 def _named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

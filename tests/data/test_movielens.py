@@ -236,8 +236,9 @@ def test_an_old_folder_is_kept(tmp_path: Path):
     raw = write_zip(tmp_path)
     prepare_movielens(raw, by="gender", out=tmp_path / "out")
     before = (tmp_path / "out" / "train.parquet").read_bytes()
-    with pytest.raises(RunError, match="is there already"):
-        prepare_movielens(raw, by="gender", out=tmp_path / "out", seed=2)
+    for again in (raw, tmp_path / "never_read.zip"):  # refused before any work
+        with pytest.raises(RunError, match="is there already"):
+            prepare_movielens(again, by="gender", out=tmp_path / "out", seed=2)
     assert (tmp_path / "out" / "train.parquet").read_bytes() == before
 
 

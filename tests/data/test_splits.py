@@ -56,3 +56,8 @@ def test_rows_are_drawn_at_random():
 def test_bad_ratio(ratio):
     with pytest.raises(ConfigError, match="numbers above 0"):
         stratified_split(np.zeros(5), np.zeros(5), ratio=ratio, seed=1)
+
+
+def test_bad_seed():
+    with pytest.raises(ConfigError, match="seed=-1"):
+        stratified_split(np.zeros(5), np.zeros(5), seed=-1)

@@ -29,6 +29,7 @@ from mdlora.data.prepare.split_file import read_split_file
 from mdlora.data.splits import check_ratio, stratified_split
 from mdlora.data.write import prepare_rows, write_dataset
 from mdlora.errors import ConfigError, DataError
+from mdlora.files import check_new_directory
 from mdlora.schema import Categorical, Column, Domain, Label, Values
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def prepare_movielens(
         RunError: `out` is there already or cannot be written.
     """
     _check_options(by, features, positive, ratio)
+    check_new_directory(out)
     report = progress or _silent
     if raw is None:
         with tempfile.TemporaryDirectory(prefix="mdlora-") as folder:

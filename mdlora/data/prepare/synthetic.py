@@ -35,6 +35,7 @@ from mdlora.data.layout import ORACLE_COLUMN
 from mdlora.data.prepare.synthetic_config import MIN_DOMAIN_ROWS, SyntheticConfig
 from mdlora.data.splits import stratified_split
 from mdlora.data.write import PreparedRows, prepare_rows, write_dataset
+from mdlora.files import check_new_directory
 from mdlora.schema import Categorical, Column, Domain, Label
 
 __all__ = [
@@ -50,7 +51,7 @@ Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 
 DEMO_CONFIG = SyntheticConfig(
-    rows=120_000, domains=8, users=6_000, items=2_000, size_ratio=30.0, seed=1
+    rows=120_000, domains=8, users=1_000, items=300, size_ratio=30.0, seed=1
 )
 """The built-in log of `load_dataset("synthetic")`."""
 
@@ -89,7 +90,7 @@ def generate_synthetic(config: SyntheticConfig) -> SyntheticLog:
                        config.rows)  # fmt: skip
     scale = config.signal / _std(shared)
     shared *= scale
-    matrices = _domain_matrices(rng, config)
+    matrices = _domain_matrices(rng, config, users.mean, items.mean)
     some = slice(0, 4096)  # of the rows, to make the domains' spreads alike
     matrices /= _spreads(users.vectors[user[some]], items.vectors[item[some]], matrices)
     raw = _shift_term(users.vectors, items.vectors, matrices, user, item, domain)
@@ -159,15 +160,18 @@ def prepare_synthetic(out: str | Path, **options: Any) -> dict[str, Any]:
         ConfigError: an option is out of range.
         RunError: `out` is there already or cannot be written.
     """
-    return write_dataset(out, synthetic_rows(SyntheticConfig(**options)))
+    config = SyntheticConfig(**options)
+    check_new_directory(out)
+    return write_dataset(out, synthetic_rows(config))
 
 
 @dataclass(frozen=True, eq=False)
 class _Side:
-    """All users, or all items: `attributes` is one (M,) array a field, `vectors` is (M, K)."""
+    """All users, or all items: one (M,) array of attributes a field, vectors (M, K), mean (K,)."""
 
     attributes: list[npt.NDArray[np.int16]]
     vectors: Floats
+    mean: Floats
 
 
 def _side(rng: np.random.Generator, num: int, fields: int, config: SyntheticConfig) -> _Side:
@@ -179,8 +183,8 @@ def _side(rng: np.random.Generator, num: int, fields: int, config: SyntheticConf
     # With means of length sqrt(m K), each side alone makes up m parts of 2 m + 1 of the variance.
     m = config.main_effects / (2 * (1 - config.main_effects))
     direction = rng.standard_normal(config.latent)
-    vectors += direction * (math.sqrt(m * config.latent) / float(np.linalg.norm(direction)))
-    return _Side(list(values.astype(np.int16)), vectors)
+    mean = direction * (math.sqrt(m * config.latent) / float(np.linalg.norm(direction)))
+    return _Side(list(values.astype(np.int16)), vectors + mean, mean)
 
 
 def _popular(rng: np.random.Generator, num: int, config: SyntheticConfig) -> Ids:
@@ -202,7 +206,9 @@ def _domain_sizes(config: SyntheticConfig) -> Ids:
     return np.asarray(sizes)
 
 
-def _domain_matrices(rng: np.random.Generator, config: SyntheticConfig) -> Floats:
+def _domain_matrices(
+    rng: np.random.Generator, config: SyntheticConfig, user_mean: Floats, item_mean: Floats
+) -> Floats:
     """P_d Q_d', (D, K, K), not yet scaled; domains of one cluster share most of P and Q."""
     shape = (2, config.domains, config.latent, config.rank)
     factors = rng.standard_normal(shape)
@@ -210,7 +216,15 @@ def _domain_matrices(rng: np.random.Generator, config: SyntheticConfig) -> Float
         centres = rng.standard_normal((2, config.clusters, *shape[2:]))
         centres = centres[:, np.arange(config.domains) % config.clusters]
         factors = math.sqrt(CLUSTER_SHARE) * centres + math.sqrt(1 - CLUSTER_SHARE) * factors
-    return np.asarray(factors[0] @ factors[1].transpose(0, 2, 1))
+    p, q = factors
+    if config.main_effects:
+        # Turn Q_d so that the means alone give mean' P_d Q_d' mean = 0: a domain's constant is
+        # bias_d and nothing else.
+        left, right = user_mean @ p, item_mean @ q  # (D, R) each
+        size = (left * left).sum(axis=1) * (item_mean @ item_mean)
+        surplus = (left * right).sum(axis=1) / size
+        q = q - surplus[:, None, None] * item_mean[:, None] * left[:, None, :]
+    return np.asarray(p @ q.transpose(0, 2, 1))
 
 
 def _spreads(left: Floats, right: Floats, matrices: Floats) -> Floats:

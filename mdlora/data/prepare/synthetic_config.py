@@ -66,7 +66,7 @@ class SyntheticConfig:
     noise: float = 0.0
     """Standard deviation, in logits, of what no feature shows; 0 to 10."""
 
-    signal: float = 1.5
+    signal: float = 1.4
     """Standard deviation of u.v over the rows, in logits; 0.01 to 20."""
 
     main_effects: float = 0.7
@@ -81,10 +81,10 @@ class SyntheticConfig:
     click_rate: float = 0.25
     """Expected share of clicks over all rows, 0.001 to 0.999."""
 
-    users: int = 50_000
+    users: int = 5_000
     """Number of users."""
 
-    items: int = 10_000
+    items: int = 1_000
     """Number of items."""
 
     user_fields: int = 6

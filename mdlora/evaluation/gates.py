@@ -1,0 +1,63 @@
+"""What a gate does: the mean weight of each expert for the rows of each domain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mdlora.adapters import domain_weights
+from mdlora.model import CTRModel
+from mdlora.types import Batch
+
+__all__ = ["gate_report", "mean_gate_weights"]
+
+
+@torch.no_grad()
+def mean_gate_weights(
+    model: CTRModel, categories: Tensor, domain: Tensor, *, batch_size: int = 16384
+) -> list[Tensor]:
+    """For each adapted layer, (D, K): the mean weights over the rows of each domain.
+
+    A gate on the domain gives every row of a domain the same weights, which are read off; a gate
+    on the input is averaged over these rows. A domain without rows has zeros.
+    """
+    adapted = model.adapted
+    if adapted is None:
+        return []
+    if adapted.route_mode != "gate" or not adapted.gate_of(0).sees_input:
+        return [domain_weights(adapted, index)[1:] for index in range(len(adapted.banks))]
+    model.eval()
+    device = model.embeddings.table.device
+    shape = (adapted.num_domains + 1, adapted.num_experts)
+    totals = [torch.zeros(shape, dtype=torch.float64) for _ in adapted.banks]
+    for start in range(0, len(domain), batch_size):
+        rows = slice(start, start + batch_size)
+        batch = Batch(categories[rows].to(device), domain[rows].to(device))
+        embedded = model.embeddings(batch)
+        with adapted.routing(batch.domain) as routing:
+            adapted.module(embedded)
+        for index, total in enumerate(totals):
+            route = routing.gated[adapted.gate_index(index)]
+            total.index_add_(0, domain[rows], route.mixture(torch.float64).cpu())
+    counts = domain.bincount(minlength=shape[0]).clamp(min=1).unsqueeze(1)
+    return [(total / counts)[1:] for total in totals]
+
+
+def gate_report(model: CTRModel, categories: Tensor, domain: Tensor) -> list[dict[str, Any]]:
+    """The weights of `mean_gate_weights` with names, as reports take them; [] without a gate."""
+    if model.adapted is None or not model.has_gate:
+        return []
+    names = list(model.schema.domain_names)
+    per_domain = model.adapted.num_experts // len(names)
+    experts = [
+        name if per_domain == 1 else f"{name} {which + 1}"
+        for which in range(per_domain)
+        for name in names
+    ]
+    weights = mean_gate_weights(model, categories, domain)
+    return [
+        {"layer": layer, "domains": names, "experts": experts, "weights": table.tolist()}
+        for layer, table in zip(model.adapted.target_names, weights, strict=True)
+    ]

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import warnings
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor
+
+from mdlora.backbones import BACKBONES, build_backbone, get_backbone
+from mdlora.config import BackboneConfig
+from mdlora.errors import ConfigError
+from mdlora.types import Embedded
+
+F, E = 4, 3
+
+
+def embedded(rows: int = 7, dense: int = 0) -> tuple[Embedded, list[Tensor]]:
+    make = torch.Generator().manual_seed(2)
+    leaves = [
+        torch.randn(size, dtype=torch.float64, generator=make).requires_grad_()
+        for size in ((rows, F, E), (rows,), (rows, dense))
+    ]
+    return Embedded(*leaves, torch.ones(rows, dtype=torch.int64)), leaves
+
+
+def formula(name: str, x: list[Tensor], weights: list[Tensor]) -> Tensor:
+    """The logit by its definition, row by row."""
+    fields, first, dense = x
+    w1, b1, w2, b2, w3, b3 = weights
+    rows = []
+    for i in range(len(fields)):
+        h = torch.cat([fields[i].reshape(-1), dense[i]])
+        h = torch.clamp(w1 @ h + b1, min=0)
+        h = torch.clamp(w2 @ h + b2, min=0)
+        logit = (w3 @ h + b3)[0]
+        if name != "mlp":
+            logit = logit + first[i]
+        if name == "deepfm":
+            logit = logit + sum(fields[i, a] @ fields[i, b] for a, b in combinations(range(F), 2))
+        rows.append(logit)
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("num_dense", [0, 2])
+@pytest.mark.parametrize("name", ["mlp", "wdl", "deepfm"])
+def test_logits_and_gradients_equal_the_formula(name: str, num_dense: int):
+    config = BackboneConfig(name=name, embed_dim=E, hidden=(6, 5), dropout=0.0)
+    net = build_backbone(config, num_fields=F, num_dense=num_dense).double()
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.5)
+    x, leaves = embedded(dense=num_dense)
+    weights = [p.detach().clone().requires_grad_() for p in net.parameters()]
+    copies = [leaf.detach().clone().requires_grad_() for leaf in leaves]
+    out, expected = net(x), formula(name, copies, weights)
+    torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-13)
+    grad = torch.randn(7, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    out.backward(grad)
+    expected.backward(grad)
+    for p, q in zip([*leaves, *net.parameters()], [*copies, *weights], strict=True):
+        if p.grad is None or q.grad is None:  # the linear part of mlp: not there
+            assert name == "mlp"
+            assert p.grad is q.grad
+        else:
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-12, atol=1e-13)
+
+
+def test_the_tower_equals_deepctrs_dnn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from deepctr_torch.layers import DNN
+
+        other = DNN(F * E, (6, 5), dropout_rate=0.0).double()
+    config = BackboneConfig(name="mlp", embed_dim=E, hidden=(6, 5), dropout=0.0)
+    net = build_backbone(config, num_fields=F).double()
+    with torch.no_grad():
+        for mine, theirs in zip(net.tower.linears, other.linears, strict=True):
+            theirs.weight.copy_(mine.weight)
+            theirs.bias.copy_(mine.bias.normal_())
+    x, _ = embedded()
+    expected = (other(x.fields.flatten(1)) @ net.head.weight.T).squeeze(1) + net.head.bias
+    torch.testing.assert_close(net(x), expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_a_rows_score_ignores_its_batch_mates(name: str):
+    net = build_backbone(BackboneConfig(name=name, embed_dim=E, hidden=(6,)), num_fields=F)
+    net.double().eval()
+    x, _ = embedded()
+    whole = net(x)
+    for i in range(7):
+        alone = net(Embedded(*(part[i : i + 1] for part in x)))
+        torch.testing.assert_close(alone, whole[i : i + 1], rtol=1e-12, atol=1e-13)
+
+
+def test_names_are_exact():
+    assert {n: c.__name__ for n, c in BACKBONES.items()} == {
+        "mlp": "MLPBackbone",
+        "wdl": "WDL",
+        "deepfm": "DeepFM",
+    }
+    with pytest.raises(ConfigError, match="Did you mean 'deepfm'"):
+        get_backbone("xdeepfm")
+
+
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_adapter_targets_are_the_hidden_layers_only(name: str):
+    from mdlora.adapters import linear_names
+
+    net = build_backbone(BackboneConfig(name=name, hidden=(8, 4, 2)), num_fields=F)
+    names = [f"tower.linears.{i}" for i in range(3)]
+    assert linear_names(net, net.adapter_targets) == names
