@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import importlib
 import os
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -87,3 +91,20 @@ _TINY_VALUES: dict[str, dict[str, Any]] = {
     "plan": {"max_epochs": 2, "extra_epochs": 1, "min_validation": 10},
     "training": {"batch_size": 128, "lr": 0.01, "device": "cpu"},
 }
+
+
+@pytest.fixture(scope="session")
+def deepctr_layers() -> ModuleType:
+    """deepctr_torch.layers as an oracle, imported without the network call that it makes."""
+    offline = ModuleType("requests")
+    before = sys.modules.get("requests")
+    sys.modules["requests"] = offline
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module("deepctr_torch.layers")
+    finally:
+        if before is None:
+            del sys.modules["requests"]
+        else:
+            sys.modules["requests"] = before

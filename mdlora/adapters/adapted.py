@@ -136,8 +136,14 @@ class AdaptedModel(nn.Module):
         self._check_ids("domain", domain, low=0, high=self.num_domains)
         if expert is not None:
             self._check_ids("expert", expert, low=-1, high=self.num_experts - 1)
+            if expert.shape != domain.shape:
+                raise AdapterError(
+                    f"There are {len(expert)} expert ids but {len(domain)} domain ids: "
+                    "give one of each for each row."
+                )
+            expert = expert.long()
         before = self._state.current
-        routing = Routing(domain, expert, self.num_domains, self.config.experts_in_a_domain)
+        routing = Routing(domain.long(), expert, self.num_domains, self.config.experts_in_a_domain)
         self._state.current = routing
         try:
             yield routing
@@ -164,6 +170,11 @@ class AdaptedModel(nn.Module):
                 "AdaptedModel with domain=ids, or the module inside `with adapted.routing(ids)`."
             )
         routing.called.add(index)
+        if x.shape[0] != routing.domain.shape[0]:
+            raise AdapterError(
+                f"{self.target_names[index]} got {x.shape[0]} rows but there are "
+                f"{routing.domain.shape[0]} domain ids: give one domain id for each row."
+            )
         if self.route_mode == "own":
             route = routing.own()
         else:

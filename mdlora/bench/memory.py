@@ -42,9 +42,7 @@ def training_peak(data: Path) -> float:
 
 
 def _run(data: str) -> None:
-    config = RunConfig(
-        method="mlora", data=DataConfig(path=data), plan=PlanConfig(max_epochs=1)
-    )
+    config = RunConfig(method="mlora", data=DataConfig(path=data), plan=PlanConfig(max_epochs=1))
     with tempfile.TemporaryDirectory() as folder:
         train_config(config, load_dataset(data), Path(folder) / "run")
     sys.stdout.write(json.dumps({"peak_gigabytes": peak_gigabytes()}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -78,8 +79,8 @@ def run_train_bench(
         values = _measure(_epochs(dataset), chosen, runs, progress)
         progress.note("peak memory")
         peak = training_peak(folder)
-        num_steps = -(-len(chosen.label) // TrainingConfig().batch_size)
-        spread = {name: _rates(name, seconds, len(chosen.label), num_steps) for name, seconds in values.items()}
+        num_rows = len(chosen.label)
+        spread = {name: _summary(name, seconds, num_rows) for name, seconds in values.items()}
     made_with = describe_environment(threads, torch.device("cpu"))
     packages = ("torch", "numpy", "deepctr-torch")
     return {
@@ -92,7 +93,7 @@ def run_train_bench(
             **{name: version(name) for name in packages},
         },
         "runs": runs,
-        "rows": len(chosen.label),
+        "rows": num_rows,
         "data": "synthetic" if data is None else str(data),
         "spread": spread,
     }
@@ -100,17 +101,107 @@ def run_train_bench(
 
 def bench_table(result: Mapping[str, Any]) -> Table:
     """The cases of a result, one a row."""
-    rows = [
+    rows = tuple(
         (
             case["case"],
-            f"{case['ours']:,.4g}" if case["ours"] < 1000 else f"{case['ours']:,.0f}",
+            _number(case["ours"]),
             case["competitor"],
-            f"{case['competitor_value']:,.4g}"
-            if case["competitor_value"] < 1000
-            else f"{case['competitor_value']:,.0f}",
+            _number(case["competitor_value"]),
             case["unit"],
             f"{case['ratio']:.2f}",
         )
         for case in result["cases"]
-    ]
-    return Table("", ("case",), ())
+    )
+    caption = (
+        f"Training speed and memory: medians of {result['runs']} runs over {result['rows']:,} rows "
+        f"({result['machine']}, {result['date']})"
+    )
+    return Table(caption, ("case", "ours", "against", "its value", "unit", "ratio"), rows)
+
+
+@contextmanager
+def _folder(data: Path | None, rows: int | None) -> Iterator[Path]:
+    """The data folder, made for the time of the benchmark where none is given."""
+    if data is not None:
+        yield data
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary) / "data"
+        write_synthetic(out, rows=None if rows is None else 2 * rows)
+        yield out
+
+
+def _epochs(dataset: Dataset) -> dict[str, Epoch]:
+    """What a round measures, by name: seconds of an epoch over the given rows."""
+    epochs: dict[str, Epoch] = {}
+    for backbone in _BACKBONES:
+        epochs[f"{backbone} mdlora"] = partial(our_epoch, "base", backbone, dataset)
+        for rival, l2 in _RIVALS.items():
+            epochs[f"{backbone} {rival}"] = partial(deepctr_epoch, backbone, dataset.schema, l2=l2)
+    for step in PHASES:
+        epochs[f"step {step}"] = partial(our_epoch, step, "wdl", dataset)
+    return epochs
+
+
+def _measure(
+    epochs: Mapping[str, Epoch], rows: PhaseRows, runs: int, progress: Progress
+) -> dict[str, list[float]]:
+    few = PhaseRows(
+        rows.categories[:_WARM_UP_ROWS], rows.domain[:_WARM_UP_ROWS], rows.label[:_WARM_UP_ROWS]
+    )
+    seconds: dict[str, list[float]] = {name: [] for name in epochs}
+    for epoch in epochs.values():
+        epoch(few)
+    for run in range(runs):
+        for name, epoch in epochs.items():
+            seconds[name].append(epoch(rows))
+            progress.note(f"run {run + 1} of {runs}: {name}, {seconds[name][-1]:.2f} CPU s")
+    return seconds
+
+
+def _summary(name: str, seconds: list[float], num_rows: int) -> dict[str, Any]:
+    """Rows per CPU second, or microseconds of a step where the name says so."""
+    if name.startswith("step "):
+        num_steps = math.ceil(num_rows / TrainingConfig().batch_size)
+        values = [1e6 * s / num_steps for s in seconds]
+    else:
+        values = [num_rows / s for s in seconds]
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "values": values,
+    }
+
+
+def _cases(spread: Mapping[str, Any], peak: float) -> Iterator[dict[str, Any]]:
+    for backbone in _BACKBONES:
+        rival = max(_RIVALS, key=lambda name: spread[f"{backbone} {name}"]["median"])
+        yield _case(
+            f"train {backbone}",
+            spread[f"{backbone} mdlora"]["median"],
+            rival,
+            spread[f"{backbone} {rival}"]["median"],
+            "rows per CPU second",
+        )
+    base = spread["step base"]["median"]
+    for step in PHASES:
+        if step != "base":
+            own = spread[f"step {step}"]["median"]
+            yield _case(f"step {step}", own, "our base step", base, "CPU microseconds")
+    yield _case("peak memory mlora", peak, "bar", _PEAK_BAR, "GB")
+
+
+def _case(case: str, ours: float, competitor: str, value: float, unit: str) -> dict[str, Any]:
+    return {
+        "case": case,
+        "ours": ours,
+        "competitor": competitor,
+        "competitor_value": value,
+        "unit": unit,
+        "ratio": ours / value,
+    }
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"

@@ -24,7 +24,8 @@ def check_number(
     """Raise ConfigError unless `value` lies in the stated interval (or is None where allowed)."""
     if value is None and optional:
         return
-    left, right = "(" if low_open else "[", ")" if high_open else "]"
+    left = "(" if low_open or low == -math.inf else "["
+    right = ")" if high_open or high == math.inf else "]"
     wanted = f"in {left}{low:g}, {high:g}{right}"
     if value is None or not math.isfinite(value):
         raise ConfigError(f"{name}={value} is not a finite number; choose one {wanted}.")

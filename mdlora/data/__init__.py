@@ -1,6 +1,6 @@
 """Prepared data: reading a data folder as tensors, splitting rows, writing a data folder."""
 
-from mdlora.data.dataset import SYNTHETIC, Dataset, Split, load_dataset
+from mdlora.data.dataset import SYNTHETIC, Dataset, Split, load_dataset, read_split
 from mdlora.data.layout import ORACLE_COLUMN, SPLIT_NAMES, SplitName
 from mdlora.data.reading import read_rows
 from mdlora.data.splits import stratified_split
@@ -19,6 +19,7 @@ __all__ = [
     "load_dataset",
     "prepare_rows",
     "read_rows",
+    "read_split",
     "split_rows",
     "stratified_split",
     "summary_to_markdown",

@@ -27,7 +27,7 @@ from mdlora.data.write import PreparedRows
 from mdlora.errors import DataError
 from mdlora.schema import Schema
 
-__all__ = ["SYNTHETIC", "Dataset", "Split", "load_dataset"]
+__all__ = ["SYNTHETIC", "Dataset", "Split", "load_dataset", "read_split"]
 
 SYNTHETIC = "synthetic"
 """The name of the built-in synthetic log."""
@@ -88,6 +88,12 @@ class Dataset:
             self._splits[name] = self._encode(name)
         return self._splits[name]
 
+    def encoded_by(self, schema: Schema) -> Dataset:
+        """The same rows by another schema, such as that of a model trained on other data."""
+        if schema.fingerprint() == self.schema.fingerprint():
+            return self
+        return Dataset(self.path, schema, self._prepared)
+
     @property
     def oracle_available(self) -> bool:
         """Whether the true click probability of the test rows is known."""
@@ -140,24 +146,16 @@ class Dataset:
 
     def _encode(self, name: str) -> Split:
         table, source = self._table(name)
-        rows = self.schema.encode(table, source=source)
+        split = _split(name, table, source, self.schema)
         if name == "train":
-            seen = np.bincount(rows.domain, minlength=self.schema.num_domains + 1)[1:]
+            seen = split.domain.bincount(minlength=self.schema.num_domains + 1)[1:].numpy()
             if not seen.all():
                 missing = self.schema.domain_names[int(np.argmin(seen > 0))]
                 raise DataError(
                     f"{source}: domain {missing!r} of the schema has no training rows. "
                     "Prepare the data again, with rows of that domain or without it."
                 )
-        assert rows.label is not None
-        return Split(
-            name,
-            torch.from_numpy(rows.categories),
-            torch.from_numpy(rows.domain),
-            torch.from_numpy(np.array(rows.label)),
-            _oracle(table, source),
-            rows.unseen,
-        )
+        return split
 
     def _table(self, name: str) -> tuple[pa.Table, str]:
         if self._prepared is not None:
@@ -166,6 +164,20 @@ class Dataset:
         path = self.path / split_file(name)
         there = check_parquet(path, ())[1]
         return read_table(path, split_columns(self.schema, there)), str(path)
+
+
+def read_split(path: str | Path, schema: Schema) -> Split:
+    """The labelled rows of one Parquet file, by an existing schema.
+
+    Raises:
+        DataError: the file cannot be read, has no rows, lacks a column or the label, or does not
+            fit the schema.
+    """
+    file = Path(path)
+    num_rows, there = check_parquet(file, [*schema.field_names, schema.label.name])
+    if not num_rows:
+        raise DataError(f"{file} has no rows. Give a file with rows to score.")
+    return _split(file.name, read_table(file, split_columns(schema, there)), str(file), schema)
 
 
 def load_dataset(path: str | Path) -> Dataset:
@@ -209,6 +221,19 @@ def load_dataset(path: str | Path) -> Dataset:
 def _synthetic() -> Dataset:
     prepared = synthetic_rows(DEMO_CONFIG)
     return Dataset(None, prepared.schema, prepared)
+
+
+def _split(name: str, table: pa.Table, source: str, schema: Schema) -> Split:
+    rows = schema.encode(table, source=source)
+    assert rows.label is not None
+    return Split(
+        name,
+        torch.from_numpy(rows.categories),
+        torch.from_numpy(rows.domain),
+        torch.from_numpy(np.array(rows.label)),
+        _oracle(table, source),
+        rows.unseen,
+    )
 
 
 def _oracle(table: pa.Table, source: str) -> Tensor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mdlora.reports.figures import curves_figure, domain_auc_figure, gate_figure
 from mdlora.reports.html import comparison_html, run_html, write_report, write_run_report
+from mdlora.reports.runs import report_run
 from mdlora.reports.summary import MethodSummary, Point, Series, headline, summarise
 from mdlora.reports.tables import (
     Table,
@@ -30,6 +31,7 @@ __all__ = [
     "evaluation_table",
     "gate_figure",
     "headline",
+    "report_run",
     "run_html",
     "summarise",
     "write_report",

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mdlora.config import MoEMLoRA, Phase, RunConfig
 from mdlora.data import Split
 from mdlora.errors import RunError
-from mdlora.evaluation.scoring import score_rows
+from mdlora.evaluation import score_rows
 from mdlora.layers import ReLUDropout
 from mdlora.metrics import grouped_auc, grouped_log_loss, log_loss, mean_auc, weighted_auc
 from mdlora.model import CTRModel
@@ -139,6 +139,7 @@ class PhaseRunner:
             self._evaluate(0, "own")
             self._set_route("gate")
         self._evaluate(0, self.phase.route)
+        self.stopper.bad.zero_()  # candidates of epoch 0 use up no patience
         self.checkpoint(True)
 
     def run(self) -> None:

@@ -9,12 +9,22 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
 from mdlora.config import Phase, RunConfig, config_to_yaml, load_config
-from mdlora.data import Dataset, load_dataset
-from mdlora.errors import RunError
-from mdlora.evaluation import EvaluationResult, evaluate_scores
-from mdlora.evaluation.scoring import score_rows
-from mdlora.files import atomic_write_text
+from mdlora.data import Dataset, Split, load_dataset, read_rows
+from mdlora.errors import DataError, RunError
+from mdlora.evaluation import (
+    BootstrapIntervals,
+    EvaluationResult,
+    bootstrap_intervals,
+    evaluate_scores,
+    score_rows,
+)
+from mdlora.files import atomic_write_bytes, atomic_write_text
 from mdlora.model import CTRModel
 from mdlora.schema import Schema
 from mdlora.training.build import build_model
@@ -150,18 +160,82 @@ class Run:
         return load_run_data(self.folder, self.config)
 
     def evaluate(self, split: str = "test", data: Dataset | None = None) -> EvaluationResult:
-        """Figures of one split of the run's data, or of other data with the same schema."""
-        rows = (data or self.data()).split(split)
-        with use_threads(self.config.training.threads):
-            logits = score_rows(
-                self.model,
-                rows.categories,
-                rows.domain,
-                batch_size=self.config.training.eval_batch_size,
-            )
-        return evaluate_scores(
-            logits, rows.label, rows.domain, self.model.schema.domain_names, oracle=rows.oracle
+        """Figures of one split of the run's data, or of other data with the same columns."""
+        return self.evaluate_with_intervals(split, data, replicates=0)[0]
+
+    def evaluate_with_intervals(
+        self,
+        split: str = "test",
+        data: Dataset | None = None,
+        *,
+        replicates: int = 200,
+        seed: int = 0,
+    ) -> tuple[EvaluationResult, BootstrapIntervals | None]:
+        """Figures of one split, and 95 % intervals by bootstrap over users (rows, without users).
+
+        Args:
+            split: "train", "validation" or "test".
+            data: other data than the run's own; encoded by the run's schema.
+            replicates: bootstrap draws; 0 gives no intervals.
+            seed: of the draws.
+        """
+        schema = self.model.schema
+        return self.evaluate_rows(
+            (data or self.data()).encoded_by(schema).split(split), replicates=replicates, seed=seed
         )
+
+    def evaluate_rows(
+        self, rows: Split, *, replicates: int = 200, seed: int = 0
+    ) -> tuple[EvaluationResult, BootstrapIntervals | None]:
+        """As `evaluate_with_intervals`, for rows encoded by the run's schema."""
+        schema = self.model.schema
+        with use_threads(self.config.training.threads):
+            logits = self._score(rows.categories, rows.domain)
+        names = schema.domain_names
+        result = evaluate_scores(logits, rows.label, rows.domain, names, oracle=rows.oracle)
+        if not replicates:
+            return result, None
+        user = schema.field_of("user")
+        users = None if user is None else rows.categories[:, schema.field_names.index(user)]
+        intervals = bootstrap_intervals(
+            logits,
+            rows.label,
+            rows.domain,
+            names,
+            users=users,
+            replicates=replicates,
+            seed=seed,
+        )
+        return result, intervals
+
+    def predict_file(self, rows: str | Path, out: str | Path) -> dict[str, Any]:
+        """Write the rows of a Parquet file with a column `score`, the click probability.
+
+        Rows and columns keep their order; `score` is float32. Unseen values count as out of
+        vocabulary, rows of unknown domains get the backbone alone.
+
+        Returns:
+            "rows", and "unseen": for each field, how many rows have a value not in training.
+
+        Raises:
+            DataError: the rows do not fit the schema, or have a column `score` already.
+            RunError: `out` cannot be written.
+        """
+        table, encoded = read_rows(rows, self.model.schema)
+        if "score" in table.column_names:
+            raise DataError(f"{rows} has a column `score` already; rename or drop it first.")
+        categories = torch.from_numpy(encoded.categories)
+        with use_threads(self.config.training.threads):
+            logits = self._score(categories, torch.from_numpy(encoded.domain))
+        scores = pa.array(torch.sigmoid(logits).float().numpy())
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table.append_column("score", scores), buffer, compression="zstd")
+        atomic_write_bytes(out, buffer.getvalue().to_pybytes())
+        return {"rows": table.num_rows, "unseen": encoded.unseen}
+
+    def _score(self, categories: Tensor, domain: Tensor) -> Tensor:
+        size = self.config.training.eval_batch_size
+        return score_rows(self.model, categories, domain, batch_size=size)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""

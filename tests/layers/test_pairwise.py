@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import warnings
 from itertools import combinations
+from types import ModuleType
 
 import torch
 
@@ -26,11 +26,7 @@ def test_pairs_equal_the_double_sum_and_so_do_gradients():
     torch.testing.assert_close(fields.grad, copy.grad, rtol=1e-12, atol=1e-13)
 
 
-def test_pairs_equal_deepctrs_fm():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from deepctr_torch.layers import FM
-
+def test_pairs_equal_deepctrs_fm(deepctr_layers: ModuleType):
     fields = torch.randn(9, 7, 4, dtype=torch.float64)
-    expected = FM()(fields).squeeze(1)
+    expected = deepctr_layers.FM()(fields).squeeze(1)
     torch.testing.assert_close(PairwiseInteraction()(fields), expected, rtol=1e-12, atol=1e-13)

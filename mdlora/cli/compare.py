@@ -1,0 +1,85 @@
+"""mdlora compare."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from mdlora.cli.parsing import (
+    add_json,
+    add_sections,
+    make_parser,
+    parse,
+    read_sections,
+    split_list,
+    write_json,
+)
+from mdlora.config import METHODS
+from mdlora.errors import ConfigError
+
+__all__ = ["run"]
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse, compare, print."""
+    parser = make_parser(
+        "compare",
+        "DATA --out DIR [options]",
+        "Train methods x seeds on one data folder (or 'synthetic'); print means, intervals, "
+        "paired tests against base and the verdict. Interrupted, the same command goes on.",
+        "mdlora compare DATA --backbone wdl --methods base,base-extra,mlora --seeds 1,2,3,4,5 "
+        "--out DIR",
+    )
+    parser.add_argument("data_folder", metavar="DATA", help="a prepared data folder")
+    parser.add_argument("--out", type=str, required=True, help="the comparison's folder")
+    parser.add_argument(
+        "--methods",
+        type=str,
+        default=",".join(METHODS),
+        help="names with commas between (default: all, controls included)",
+    )
+    parser.add_argument("--seeds", type=str, default="1,2,3,4,5", help="default: 1,2,3,4,5")
+    parser.add_argument("--backbones", type=str | None, help="several backbones, commas between")
+    parser.add_argument(
+        "--jobs",
+        type=int | None,
+        help="processes, each training one seed with its own threads (default: one a core)",
+    )
+    add_json(parser)
+    options = parse(parser, add_sections(parser, arguments))
+    config = read_sections(options, method="base", path=options.data_folder)
+    seeds = split_list(options.seeds, "--seeds", int)
+    methods = split_list(options.methods, "--methods")
+    backbones = [config.backbone.name]
+    if options.backbones is not None:
+        backbones = split_list(options.backbones, "--backbones")
+    jobs = options.jobs if options.jobs is not None else default_jobs(config.training.threads)
+    if jobs < 1:
+        raise ConfigError(f"--jobs={jobs} is out of range; give at least 1.")
+
+    from mdlora.cli.showing import JobBars, show_comparison
+    from mdlora.experiments import compare
+
+    with JobBars(len(seeds) * len(backbones) * len({"base", *methods})) as bars:
+        result = compare(
+            options.data_folder,
+            out=options.out,
+            config=config,
+            backbones=backbones,
+            methods=methods,
+            seeds=seeds,
+            processes=jobs,
+            progress=bars,
+        )
+    show_comparison(result)
+    print(f"Report: {options.out}/report.html")
+    write_json(options.json, result)
+
+
+def default_jobs(threads: int) -> int:
+    """Processes that fit the cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(cores // threads, 1)

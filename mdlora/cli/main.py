@@ -1,0 +1,75 @@
+"""`mdlora VERB ...`: finds the verb, and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from mdlora.config.checks import unknown_name
+from mdlora.errors import ConfigError, MdloraError
+from mdlora.version import __version__
+
+__all__ = ["main"]
+
+VERBS = {
+    "demo": "train and compare Base, MLoRA and MoE-MLoRA on a built-in synthetic log",
+    "prepare": "turn raw data into a data folder: movielens, synthetic",
+    "train": "train one model, or resume an interrupted run",
+    "evaluate": "AUC by domain, WAUC, log loss and calibration of a run, with intervals",
+    "predict": "add a score to every row of a Parquet file",
+    "compare": "methods x seeds with controls, intervals, paired tests and verdicts",
+    "bench": "measure speed and memory against other libraries: train",
+}
+
+DONE, FAILED, USED_WRONGLY, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 done, 1 failed, 2 used wrongly, 130 interrupted.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(_help())
+        return DONE if given else USED_WRONGLY
+    if given[0] in ("-V", "--version"):
+        print(f"mdlora {__version__}")
+        return DONE
+    verb, rest = given[0], given[1:]
+    try:
+        if verb not in VERBS:
+            raise ConfigError(unknown_name("verb", verb, VERBS))
+        importlib.import_module(f"mdlora.cli.{verb}").run(rest)
+    except KeyboardInterrupt:
+        print("mdlora: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except ConfigError as error:
+        print(f"mdlora {verb}: {error}\nSee: mdlora {verb} --help", file=sys.stderr)
+        return USED_WRONGLY
+    except MdloraError as error:
+        print(f"mdlora {verb}: {error}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return FAILED
+    except SystemExit as stop:  # argparse's own --help
+        return int(stop.code or 0)
+    return DONE
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {what}" for verb, what in VERBS.items()]
+    return (
+        "usage: mdlora [-h] [--version] VERB ...\n\n"
+        "Multi-domain click-through-rate prediction with low-rank adapters.\n\n"
+        "verbs:\n" + "\n".join(lines) + "\n\n"
+        "Details of a verb: mdlora VERB --help. A first look: mdlora demo"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Tables and progress bars on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from mdlora.evaluation import EvaluationResult
+from mdlora.reports import (
+    Table,
+    comparison_table,
+    domain_tables,
+    evaluation_domain_table,
+    evaluation_table,
+)
+from mdlora.training import BarProgress, Progress, SilentProgress
+
+__all__ = ["JobBars", "progress_bars", "show_comparison", "show_evaluation", "show_table"]
+
+
+def show_table(table: Table) -> None:
+    """Print a table; as Markdown where standard output is no terminal."""
+    if sys.stdout.isatty():
+        Console().print(table.to_rich())
+    else:
+        print(table.to_markdown())
+
+
+def show_evaluation(
+    result: EvaluationResult, title: str, intervals: Mapping[str, Any] | None = None
+) -> None:
+    """Print the figures of one split."""
+    print(title)
+    plain = result.to_json()
+    show_table(evaluation_table(plain, intervals))
+    show_table(evaluation_domain_table(plain, intervals))
+
+
+def show_comparison(result: Mapping[str, Any]) -> None:
+    """Print a comparison."""
+    show_table(comparison_table(result))
+    for table in domain_tables(result):
+        show_table(table)
+    for note in result.get("notes", ()):
+        print(f"Note: {note}")
+
+
+@contextmanager
+def progress_bars(quiet: bool) -> Iterator[Progress]:
+    """Bars on standard error, or nothing."""
+    if quiet:
+        yield SilentProgress()
+        return
+    with BarProgress() as bars:
+        yield bars
+
+
+class JobBars:
+    """A bar for all cells and one for each job that runs; a line for each finished cell."""
+
+    def __init__(self, num_cells: int) -> None:
+        console = Console(stderr=True)
+        self.console = console
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._all = self._bars.add_task("all", total=num_cells, unit="cells")
+
+    def __enter__(self) -> JobBars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def for_job(self, name: str) -> Progress:
+        """A bar of its own for a job."""
+        return _JobBar(self._bars, self._bars.add_task(name, total=None, unit="rows"), name)
+
+    def cell(self, cell: dict[str, Any]) -> None:
+        """Count a finished cell and say what came out."""
+        self._bars.advance(self._all)
+        wauc = "–" if cell["wauc"] is None else f"{100 * cell['wauc']:.2f}"
+        self.console.print(
+            f"{cell['backbone']} {cell['method']} seed {cell['seed']}: test WAUC {wauc} "
+            f"({cell['seconds']:.0f} s of steps)",
+            highlight=False,
+            markup=False,
+        )
+
+
+class _JobBar:
+    def __init__(self, bars: Bars, task: TaskID, name: str) -> None:
+        self.bars, self.task, self.name = bars, task, name
+        self.method = ""
+
+    def phase(self, name: str, epoch: int, total_rows: int, done_rows: int) -> None:
+        about = f"{self.method}, {name}, epoch {epoch}"
+        self.bars.reset(self.task, description=about, total=total_rows, completed=done_rows)
+
+    def advance(self, rows: int) -> None:
+        self.bars.advance(self.task, rows)
+
+    def note(self, text: str) -> None:
+        if text.startswith(self.name):  # which method starts; figures go to the report
+            self.method = text

@@ -1,0 +1,73 @@
+"""mdlora train."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mdlora.cli.parsing import add_json, add_sections, make_parser, parse, read_sections, switch
+from mdlora.cli.parsing import write_json as write_json_file
+from mdlora.errors import ConfigError
+
+__all__ = ["run"]
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse, train or resume, print."""
+    parser = make_parser(
+        "train",
+        "DATA --out RUN [options], or --resume RUN",
+        "Train one model on a data folder (or on 'synthetic'), phase by phase.",
+        "mdlora train DATA --backbone wdl --method moe-mlora --seed 1 --out runs/first",
+    )
+    parser.add_argument("data_folder", nargs="?", metavar="DATA", help="a prepared data folder")
+    parser.add_argument("--out", type=str | None, help="the run folder, new or empty")
+    parser.add_argument("--resume", type=str | None, help="go on with this interrupted run")
+    switch(parser, "--inexact", "resume even with another torch version, device or thread count")
+    switch(parser, "--quiet", "no progress bars")
+    parser.add_argument(
+        "--method",
+        type=str | None,
+        help="base, mlora, moe-mlora, mlora-joint, moe-mlora-joint, base-extra, base-wide or "
+        "base-finetuned (default: moe-mlora)",
+    )
+    parser.add_argument("--seed", type=int | None, help="of weights, order, dropout (default: 1)")
+    add_json(parser)
+    options = parse(parser, add_sections(parser, arguments))
+    if options.resume is not None:
+        _refuse_beside_resume(arguments)
+    elif options.data_folder is None or options.out is None:
+        raise ConfigError("Give DATA and --out, or --resume RUN.")
+
+    from mdlora.cli.showing import progress_bars, show_evaluation
+    from mdlora.data import load_dataset
+    from mdlora.reports import report_run
+    from mdlora.training import resume, train_config
+
+    with progress_bars(options.quiet) as progress:
+        if options.resume is not None:
+            done = resume(options.resume, progress=progress, inexact=options.inexact)
+            data = done.data()
+        else:
+            config = read_sections(
+                options, method=options.method, seed=options.seed, path=options.data_folder
+            )
+            data = load_dataset(options.data_folder)
+            done = train_config(config, data, options.out, progress=progress)
+    result = done.evaluate("test", data)
+    report_run(done, data, result)
+    show_evaluation(result, f"{done.config.method} on {done.config.backbone.name}, test split")
+    print(f"Run folder: {done.path}  (report: {done.path / 'report.html'})")
+    write_json_file(options.json, result.to_json())
+
+
+def _refuse_beside_resume(arguments: Sequence[str]) -> None:
+    """A resumed run takes everything from its folder."""
+    allowed = {"--resume", "--inexact", "--quiet", "--json"}
+    extra = [a for a in arguments if a.startswith("--") and a.split("=")[0] not in allowed]
+    values = [a for a in arguments if not a.startswith("--")]
+    if extra or len(values) > 2:
+        raise ConfigError(
+            f"--resume takes every setting from the run folder; leave out {' '.join(extra)}."
+            if extra
+            else "--resume takes the data from the run folder; leave out DATA."
+        )
