@@ -1,7 +1,7 @@
 """Every error that mdlora raises on purpose.
 
     MdloraError
-    ├── ConfigError        (ValueError)      a setting is unknown, out of range or contradicts another
+    ├── ConfigError        (ValueError)      a setting is unknown, out of range or contradictory
     ├── DataError          (ValueError)      a file, row or column is not what was expected
     │   └── SchemaError                      a schema file, or rows that do not fit a schema
     ├── AdapterError       (ValueError)      adapters, routes or domain ids do not fit a model
@@ -48,7 +48,7 @@ class RunError(MdloraError, RuntimeError):
     """A run folder cannot be written, read or resumed."""
 
 
-class FrozenTensorChanged(RunError):
+class FrozenTensorChanged(RunError):  # noqa: N818 - it says what happened
     """A tensor moved during a phase that had frozen it. This is a defect of mdlora: report it."""
 
 

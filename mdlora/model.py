@@ -143,7 +143,7 @@ class CTRModel(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """Every parameter and buffer by name, each once, not copied."""
-        found = dict(self.named_parameters())
+        found: dict[str, Tensor] = dict(self.named_parameters())
         found.update(self.named_buffers())
         return {name: tensor.detach() for name, tensor in found.items()}
 

@@ -4,12 +4,13 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from mdlora.config import (
     BackboneConfig,
@@ -22,6 +23,14 @@ from mdlora.config import (
 from mdlora.data import Dataset
 from mdlora.data.prepare.synthetic import synthetic_rows
 from mdlora.data.prepare.synthetic_config import SyntheticConfig
+
+
+@pytest.fixture(autouse=True)
+def _same_draws() -> Iterator[None]:
+    """Each test starts from the same torch generator and leaves it as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mdlora.adapters.bank import AdapterBank
 from mdlora.adapters.gate import Gate
 from mdlora.adapters.rank import RankChoice, choose_rank
-from mdlora.adapters.routes import ExpertRoute
+from mdlora.adapters.routes import ExpertRoute, Route
 from mdlora.adapters.state import Routing, ThreadState
 from mdlora.config import MLoRA, MoEMLoRA
 from mdlora.errors import AdapterError
@@ -176,7 +176,7 @@ class AdaptedModel(nn.Module):
                 f"{routing.domain.shape[0]} domain ids: give one domain id for each row."
             )
         if self.route_mode == "own":
-            route = routing.own()
+            route: Route = routing.own()
         else:
             which = self.gate_index(index)
             if which not in routing.gated:
@@ -190,6 +190,12 @@ class AdaptedModel(nn.Module):
         """The adapted layers of the module."""
         layers = [self.module.get_submodule(name) for name in self.target_names]
         return [layer for layer in layers if isinstance(layer, nn.Linear)]
+
+    def bank_of(self, index: int) -> AdapterBank:
+        """The adapters of target `index`."""
+        bank = self.banks[index]
+        assert isinstance(bank, AdapterBank)
+        return bank
 
     def gate_index(self, index: int) -> int:
         """Which of `gates` serves target `index`: its own, or the one that all share."""

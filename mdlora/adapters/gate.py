@@ -31,17 +31,17 @@ class Gate(nn.Module):
     def __init__(self, config: MoEMLoRA, num_domains: int, like: nn.Linear) -> None:
         super().__init__()
         num_experts = num_domains * config.experts_per_domain
-        kind = {"device": like.weight.device, "dtype": like.weight.dtype}
         self.top_k = None if config.top_k is None else min(config.top_k, num_experts)
         self.sees_input = config.gate == "input"
         self.detach = config.gate_detach
         self.serves_unknown = config.unknown_domain == "gate"
-        self.embedding = nn.Embedding(num_domains + 1, config.gate_embed_dim, **kind)
+        self.embedding = nn.Embedding(num_domains + 1, config.gate_embed_dim)
         width = config.gate_embed_dim + (like.in_features if self.sees_input else 0)
-        self.linear = nn.Linear(width, num_experts, **kind)
+        self.linear = nn.Linear(width, num_experts)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        self.register_buffer("prior", _prior(config, num_domains).to(**kind))
+        self.register_buffer("prior", _prior(config, num_domains))
+        self.to(like.weight)
 
     def weights(self, domain: Tensor, x: Tensor | None = None) -> Tensor:
         """The softmax (B, K), before `top_k`."""

@@ -32,7 +32,7 @@ def choose_kernel(num_rows: int, num_experts: int, rank: int) -> str:
 
 
 def update(x: Tensor, down: Tensor, up: Tensor, bias: Tensor | None, route: Route) -> Tensor:
-    """delta (B, O) of x (B, I)."""
+    """Delta (B, O) of x (B, I)."""
     if isinstance(route, MixtureRoute):
         return masked(x, down, up, bias, route.mixture(x.dtype))
     kernel = choose_kernel(route.experts.numel(), route.num_experts, down.shape[1])

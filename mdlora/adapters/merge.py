@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mdlora.adapters.adapted import AdaptedModel
+from mdlora.adapters.routes import Route
 from mdlora.errors import AdapterError
 
 __all__ = ["domain_weights", "merge_domain"]
@@ -22,7 +23,7 @@ def domain_weights(adapted: AdaptedModel, index: int) -> Tensor:
     Raises:
         AdapterError: the gate sees the input, so the weights differ from row to row.
     """
-    like = adapted.banks[index].down
+    like = adapted.bank_of(index).down
     every = torch.arange(adapted.num_domains + 1, device=like.device)
     if adapted.route_mode == "none":
         return like.new_zeros(len(every), adapted.num_experts)
@@ -34,7 +35,7 @@ def domain_weights(adapted: AdaptedModel, index: int) -> Tensor:
                 "differently and no one weight matrix equals them. Serve it as it is, or train "
                 "with adapter.gate=domain."
             )
-        route = gate(every, like.new_zeros(0))
+        route: Route = gate(every, like.new_zeros(0))
         return route.mixture(like.dtype)
     with adapted.routing(every) as routing:
         routing.called.update(range(len(adapted.banks)))
@@ -61,13 +62,12 @@ def merge_domain(adapted: AdaptedModel, domain: int) -> nn.Module:
         )
     weights = [domain_weights(adapted, index)[domain] for index in range(len(adapted.banks))]
     plain = copy.deepcopy(adapted)
-    layers, banks = plain.target_layers, adapted.banks
+    layers = plain.target_layers
     module = plain.unwrap()
-    for layer, bank, mixture in zip(layers, banks, weights, strict=True):
-        weight, bias = bank.merged_update(mixture)
+    for index, layer in enumerate(layers):
+        weight, bias = adapted.bank_of(index).merged_update(weights[index])
         layer.weight += weight
-        if bias is not None and layer.bias is None:
-            layer.bias = nn.Parameter(bias.clone())
-        elif bias is not None:
-            layer.bias += bias
+        if bias is not None:
+            own: Tensor | None = layer.bias
+            layer.bias = nn.Parameter(bias.clone() if own is None else own + bias)
     return module

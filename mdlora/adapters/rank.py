@@ -12,7 +12,8 @@ __all__ = ["RankChoice", "choose_rank"]
 
 class RankChoice(NamedTuple):
     """A layer's rank, the temperature that gave it (None: the rank was given), and whether the
-    temperature asked for more than min(d_in, d_out) and was clipped."""
+    temperature asked for more than min(d_in, d_out) and was clipped.
+    """
 
     rank: int
     temperature: int | None
@@ -20,7 +21,7 @@ class RankChoice(NamedTuple):
 
 
 def choose_rank(config: MLoRA, d_in: int, d_out: int) -> RankChoice:
-    """r = max(floor(d_out / alpha), 1), clipped to min(d_in, d_out) (arXiv:2408.08913, eq. 10).
+    """R = max(floor(d_out / alpha), 1), clipped to min(d_in, d_out) (arXiv:2408.08913, eq. 10).
 
     With `max_adapter_parameters`, alpha rises until neither A_d (d_in * r) nor B_d (r * d_out)
     holds more, or the rank is 1 (the rule of the paper's section 4.6).

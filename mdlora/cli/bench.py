@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> None:
     add_json(parser)
     options = parse(parser, given[1:])
 
-    from mdlora.bench import bench_tables, run_train_bench
+    from mdlora.bench import bench_table, run_train_bench
     from mdlora.cli.showing import progress_bars, show_table
 
     with progress_bars(False) as progress:
@@ -50,6 +50,5 @@ def run(arguments: Sequence[str]) -> None:
             rows=options.rows,
             progress=progress,
         )
-    for table in bench_tables(result):
-        show_table(table)
+    show_table(bench_table(result))
     write_json(options.json, result)

@@ -6,6 +6,7 @@ import json
 import textwrap
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -141,10 +142,10 @@ def _flat(config: RunConfig) -> dict[str, Any]:
     flat = {}
     for name, kind in _SECTIONS.items():
         section = getattr(config, name)
-        for field in kind.__dataclass_fields__:
-            if field not in _NOT_ARGUMENTS.get(name, set()):
-                value = getattr(section, field)
-                flat[f"{name}.{field}"] = list(value) if isinstance(value, tuple) else value
+        for field in fields(kind):
+            if field.name not in _NOT_ARGUMENTS.get(name, set()):
+                value = getattr(section, field.name)
+                flat[f"{name}.{field.name}"] = list(value) if isinstance(value, tuple) else value
     return flat
 
 

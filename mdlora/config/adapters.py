@@ -86,7 +86,7 @@ class MoEMLoRA(MLoRA):
     """Who serves a row of an unknown domain: the backbone alone, or the gate too."""
 
     def __post_init__(self) -> None:
-        super(MoEMLoRA, self).__post_init__()
+        super().__post_init__()
         check_number("adapter.experts_per_domain", self.experts_per_domain, low=1)
         check_number("adapter.gate_embed_dim", self.gate_embed_dim, low=1)
         check_number(

@@ -79,12 +79,13 @@ def compare(
     ]
     oracle = next((cell["oracle"] for cell in cells if cell["oracle"] is not None), None)
     plain = [{k: v for k, v in cell.items() if k not in ("curve", "gates")} for cell in cells]
-    result = {
+    notes = _notes(cells, data)
+    result: dict[str, Any] = {
         "cells": plain,
         "verdicts": verdicts(plain),
         "oracle": oracle,
         "environment": about,
-        "notes": _notes(cells, data),
+        "notes": notes,
     }
     atomic_write_text(folder / "results.json", json.dumps(result, indent=1) + "\n")
     atomic_write_text(folder / "results.md", _markdown(result))
@@ -95,7 +96,7 @@ def compare(
             result=result,
             curves=[_point(cell, point) for cell in cells for point in cell["curve"]],
             gates=_gates(cells),
-            notes=result["notes"],
+            notes=notes,
             environment=about,
         ),
     )

@@ -30,7 +30,7 @@ class _ReLUDropoutFunction(torch.autograd.Function):
         words.random_(-(2**63), None, generator=generator)  # the full range: all 64 bits count
         mask = words.view(torch.uint8)[: x.numel()].view(x.shape).to(x.dtype)
         scale = _LEVELS / (_LEVELS - threshold)
-        # Bytes are whole numbers: this is 1 from `threshold` on and 0 below, without a slow compare.
+        # Bytes are whole numbers: 1 from `threshold` on and 0 below, without a slow compare.
         mask.sub_(threshold - 1).clamp_(0.0, 1.0)
         y = torch.relu(x).mul_(mask).mul_(scale)
         ctx.save_for_backward(y)

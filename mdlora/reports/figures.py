@@ -163,7 +163,7 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> str:
 def _epoch_ticks(last: int) -> list[int]:
     """1 and the multiples of a round step that gives about five ticks."""
     step = next((s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500) if last / s <= 6), last)
-    return sorted({1, *range(step, last + 1, step)} - ({2} if step == 2 else set()))
+    return list(range(1, last + 1, step)) if step <= 2 else [1, *range(step, last + 1, step)]
 
 
 _Key = tuple[str, Any, str]

@@ -59,7 +59,7 @@ class BankAdam:
         return state
 
     def _corrections(self, steps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """lr / (1 - beta1^t) and sqrt(1 - beta2^t) of each adapter."""
+        """Of each adapter, lr / (1 - beta1^t) and sqrt(1 - beta2^t)."""
         step_size = self.lr / (1 - self.betas[0] ** steps)
         root = (1 - self.betas[1] ** steps).sqrt()
         return step_size.to(like.dtype), root.to(like.dtype)

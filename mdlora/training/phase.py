@@ -31,6 +31,10 @@ from mdlora.types import Batch
 __all__ = ["PhaseRunner", "Position"]
 
 
+ByDomain = tuple[Tensor, Tensor, Tensor, Tensor]
+"""AUC, log loss, rows and clicks of each known domain, (D,) each."""
+
+
 @dataclass
 class Position:
     """Where in a phase training is: `batch` batches of epoch `epoch` are done."""
@@ -256,7 +260,7 @@ class PhaseRunner:
         logits = self.model(batch, expert)
         loss = F.binary_cross_entropy_with_logits(logits, rows.label[start:end], reduction="sum")
         self.optimizer.zero_grad()
-        (loss / size).backward()
+        torch.autograd.backward(loss / size)
         self.optimizer.step(batch, self._active(batch, expert))
         self.position.loss_sum += float(loss.detach())
         self.position.loss_rows += end - start
@@ -300,7 +304,7 @@ class PhaseRunner:
             f"{trained}{mark}"
         )
 
-    def _judge(self, figures: list[tuple[dict[str, Any], tuple[Tensor, ...]]]) -> UnitScores:
+    def _judge(self, figures: list[tuple[dict[str, Any], ByDomain]]) -> UnitScores:
         units = [unit_scores(*known, self.config.plan.min_validation) for _, known in figures]
         return UnitScores(*(torch.cat(part) for part in zip(*units, strict=True)))
 
@@ -308,7 +312,7 @@ class PhaseRunner:
         """Which of a domain's experts to score alone, in turn; None: as the route says."""
         return list(range(self.per_domain)) if self.alone else [None]
 
-    def _score(self, which: int | None) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
+    def _score(self, which: int | None) -> tuple[dict[str, Any], ByDomain]:
         """Validation figures, and (auc, log loss, rows, clicks) by known domain."""
         split, names = self.validation, self.model.schema.domain_names
         categories, domain, label = split.categories, split.domain, split.label

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypedDict
+
 from mdlora.config import Phase, RunConfig, held_out_share
 
 __all__ = ["make_plan"]
+
+
+class _Shared(TypedDict):
+    max_epochs: int
+    patience: int
 
 
 def make_plan(config: RunConfig) -> tuple[Phase, ...]:
@@ -18,9 +25,9 @@ def make_plan(config: RunConfig) -> tuple[Phase, ...]:
     plan, method = config.plan, config.method
     if plan.phases is not None:
         return plan.phases
-    shared = {"max_epochs": plan.max_epochs, "patience": plan.patience}
+    shared: _Shared = {"max_epochs": plan.max_epochs, "patience": plan.patience}
     split = held_out_share(plan.rows) is not None
-    tuned = "held_out" if split else "all"
+    tuned: Literal["all", "held_out"] = "held_out" if split else "all"
     backbone = Phase(
         name="backbone",
         train="backbone",

@@ -16,7 +16,7 @@ class RowAdam:
     """Adam over the rows of one table, from sparse gradients.
 
     * lazy: a row without a gradient stands still, moments included, as in torch.optim.SparseAdam
-      (bias corrections use the global step).
+      (bias corrections use the global step; eps is added after them, as in torch.optim.Adam).
     * catch_up: equals dense Adam. A row's missed steps, whose gradients were zero, are applied
       before the row is next read (`before_reading`), and to all rows by `settle`, which must come
       before every evaluation or save. Missed steps whose effect is below 1e-18 of the first are

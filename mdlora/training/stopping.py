@@ -13,7 +13,8 @@ __all__ = ["Stopper", "UnitScores", "unit_scores"]
 
 class UnitScores(NamedTuple):
     """What decides for each expert: `values` (K,), higher is better; which domains were judged
-    by log loss, and which by the other domains' mean for want of validation rows."""
+    by log loss, and which by the other domains' mean for want of validation rows.
+    """
 
     values: Tensor
     by_log_loss: Tensor

@@ -138,7 +138,6 @@ class _Trainer:
         self.index = 0
         self.runner: PhaseRunner | None = None
         self.saved_at = time.monotonic()
-        self.interrupted = False
 
     def start(self, start_from: str | Path | None) -> Run:
         about = describe_environment(self.config.training.threads, self.device)
@@ -146,7 +145,7 @@ class _Trainer:
         train = self.data.split("train")
         about["rows"] = {"train": len(train), "validation": len(self.data.split("validation"))}
         about["parameters"] = {
-            name: self.model.num_parameters(name)  # type: ignore[arg-type]
+            name: self.model.num_parameters(name)
             for name in ("embeddings", "backbone", "experts", "gates")
         }
         if self.model.adapted is not None:
@@ -184,14 +183,13 @@ class _Trainer:
         """Start with the weights of a run whose phases are the first of this plan."""
         mine, other = self.config, earlier.config
         done = make_plan(other)
-        adapters = (self.model.adapter_config, earlier.model.adapter_config)
         same = (
             done == self.plan[: len(done)]
             and (mine.seed, mine.backbone, mine.training, mine.data.oov_rate, mine.plan.rows)
             == (other.seed, other.backbone, other.training, other.data.oov_rate, other.plan.rows)
             and earlier.model.backbone_config == self.model.backbone_config
             and earlier.folder.read_json("env.json")["data"] == self.data.fingerprint()
-            and (adapters[1] is None or _same_experts(*adapters))
+            and _same_experts(self.model.adapter_config, earlier.model.adapter_config)
         )
         if not same:
             raise RunError(
@@ -283,7 +281,9 @@ class _Trainer:
         self.model.load_tensors(_part(tensors, "model."))
 
 
-def _same_experts(mine: MLoRA | None, other: MLoRA) -> bool:
+def _same_experts(mine: MLoRA | None, other: MLoRA | None) -> bool:
+    if other is None:
+        return True
     if mine is None or mine.experts_in_a_domain != other.experts_in_a_domain:
         return False
     return all(getattr(mine, f.name) == getattr(other, f.name) for f in dataclasses.fields(MLoRA))

@@ -7,6 +7,8 @@ from mdlora.layers import MLP, dense
 
 def test_mlp_is_relu_of_affine_maps_and_so_are_its_gradients():
     net = MLP(5, (4, 3), dropout=0.5).double().eval()
+    for p in net.parameters():
+        torch.nn.init.normal_(p)
     x = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
     parameters = [p.detach().clone().requires_grad_() for p in net.parameters()]
     w1, b1, w2, b2 = parameters

@@ -1,0 +1,66 @@
+# Everything that CI runs, and no more than Python 3.11 or newer (with venv and pip), make and git.
+# The environment lives in .venv; a second run installs nothing.
+
+PYTHON ?= python3
+BIN := .venv/bin
+CORE := .venv/.installed-core
+DEV := .venv/.installed-dev
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# One thread a test process: on few or shared cores more threads are slower, often by far.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+DATA ?=
+JSON ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-gpu check format bench clean
+
+help:  ## show this list
+	@echo "make TARGET [PYTHON=python3.12]"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+
+demo: $(CORE)  ## train and compare on the built-in synthetic log; report in demo/
+	$(BIN)/mdlora demo --out demo
+
+test: $(DEV)  ## the test suite, without slow and GPU tests
+	$(PYTEST)
+
+test-slow: $(DEV)  ## tests that take minutes
+	$(PYTEST) -m "slow and not gpu" --timeout 1800
+
+test-gpu: $(DEV)  ## tests that need a CUDA device
+	$(PYTEST) -m gpu
+
+check: $(DEV)  ## lint, format, types, the order of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(PYTEST) tests/test_import_order.py
+
+format: $(DEV)  ## rewrite the code in the house's format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(DEV)  ## training speed and memory: make bench [DATA=folder] [JSON=file]
+	$(BIN)/mdlora bench train $(if $(DATA),--data $(DATA)) $(if $(JSON),--json $(JSON))
+
+clean:  ## remove caches and build outputs; keeps .venv, demo and runs
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find mdlora tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "mdlora needs Python 3.11 or newer; '$(PYTHON)' is" \
+			"$$($(PYTHON) --version 2>&1 || true). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+		exit 1; }
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+$(CORE): pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing mdlora into .venv ..."
+	@$(PIP) -e .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing mdlora and its development tools into .venv ..."
+	@$(PIP) -e ".[dev]"
+	@touch $(CORE) $@
