@@ -49,9 +49,10 @@ clean:  ## remove caches and build outputs; keeps .venv, demo and runs
 	find mdlora tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "mdlora needs Python 3.11 or newer; '$(PYTHON)' is" \
-			"$$($(PYTHON) --version 2>&1 || true). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		found="$$($(PYTHON) --version 2>/dev/null || echo not there)"; \
+		echo "mdlora needs Python 3.11 or newer, but '$(PYTHON)' is $$found." \
+			"Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
 		exit 1; }
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 

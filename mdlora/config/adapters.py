@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from mdlora.config.checks import check_number
+from mdlora.config.checks import check_literals, check_number
 from mdlora.errors import ConfigError
 
 __all__ = ["MLoRA", "MoEMLoRA"]
@@ -87,6 +87,7 @@ class MoEMLoRA(MLoRA):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_literals(self, "adapter.")
         check_number("adapter.experts_per_domain", self.experts_per_domain, low=1)
         check_number("adapter.gate_embed_dim", self.gate_embed_dim, low=1)
         check_number(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mdlora.errors import ConfigError
 
-__all__ = ["check_choice", "check_number", "unknown_name"]
+__all__ = ["check_choice", "check_literals", "check_number", "unknown_name"]
 
 
 def check_number(
@@ -40,6 +41,13 @@ def check_choice(name: str, value: str, known: Iterable[str]) -> None:
     choices = list(known)
     if value not in choices:
         raise ConfigError(unknown_name(name, value, choices))
+
+
+def check_literals(section: Any, prefix: str) -> None:
+    """Raise ConfigError unless each field annotated with a Literal holds one of its values."""
+    for name, hint in get_type_hints(type(section)).items():
+        if get_origin(hint) is Literal:
+            check_choice(f"{prefix}{name}", getattr(section, name), get_args(hint))
 
 
 def unknown_name(what: str, given: str, known: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mdlora.config.checks import check_number
+from mdlora.config.checks import check_literals, check_number
 from mdlora.errors import ConfigError
 
 __all__ = ["Phase", "PlanConfig", "held_out_share"]
@@ -68,6 +68,7 @@ class Phase:
     """Learning rate; default: that of the training section."""
 
     def __post_init__(self) -> None:
+        check_literals(self, f"phase {self.name!r}: ")
         check_number(f"phase {self.name!r}: max_epochs", self.max_epochs, low=0)
         check_number(f"phase {self.name!r}: patience", self.patience, low=1, optional=True)
         check_number(f"phase {self.name!r}: lr", self.lr, low=0, low_open=True, optional=True)
@@ -134,6 +135,7 @@ class PlanConfig:
             names = [phase.name for phase in self.phases]
             if len(set(names)) < len(names):
                 raise ConfigError(f"plan.phases repeats a name: {', '.join(names)}.")
+        check_literals(self, "plan.")
         check_number("plan.patience", self.patience, low=1)
         check_number("plan.max_epochs", self.max_epochs, low=0)
         check_number("plan.extra_epochs", self.extra_epochs, low=0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mdlora.config.adapters import MoEMLoRA
-from mdlora.config.checks import check_choice, check_number
+from mdlora.config.checks import check_choice, check_literals, check_number
 from mdlora.config.plan import PlanConfig
 from mdlora.errors import ConfigError
 
@@ -106,6 +106,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))
+        check_literals(self, "training.")
         check_number("training.lr", self.lr, low=0, low_open=True)
         check_number("training.batch_size", self.batch_size, low=1)
         check_number("training.eval_batch_size", self.eval_batch_size, low=1)

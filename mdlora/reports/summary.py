@@ -88,7 +88,7 @@ def headline(verdict: Mapping[str, Any], *, with_backbone: bool = False) -> str:
     if difference is None:
         return f"{who}: no difference shown, for want of a base run with the same seed"
     if p is None:
-        return f"{who}: {points(difference)} points over base on one seed, which proves nothing"
+        return f"{who}: {points(difference)} points over base on one seed: no difference shown"
     if verdict["verdict"] == "no difference":
         return f"{who}: no difference ({points(difference)} points, {p_text(p)})"
     return f"{who}: {points(difference)} points over base, {verdict['verdict']} ({p_text(p)})"

@@ -87,7 +87,7 @@ def plain_axes(axes: Axes, *, grid: Literal["x", "y"]) -> None:
 def add_legend(figure: Figure, handles: Sequence[Line2D]) -> None:
     """A legend above the axes, in as few lines as the figure's width allows."""
     widest = max(len(str(handle.get_label())) for handle in handles)
-    fitting = int(figure.get_figwidth() / (0.075 * widest + 0.55))
+    fitting = int(figure.get_figwidth() / (0.07 * widest + 0.55))
     columns = max(1, min(fitting, len(handles)))
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False)
 

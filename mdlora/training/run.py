@@ -196,7 +196,10 @@ class Run:
         if not replicates:
             return result, None
         user = schema.field_of("user")
-        users = None if user is None else rows.categories[:, schema.field_names.index(user)]
+        users = None
+        if user is not None:  # unseen users share id 0: each of their rows stands for itself
+            ids = rows.categories[:, schema.field_names.index(user)]
+            users = torch.where(ids > 0, ids, -1 - torch.arange(len(ids)))
         intervals = bootstrap_intervals(
             logits,
             rows.label,

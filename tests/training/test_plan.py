@@ -18,7 +18,7 @@ PLANS = {
     "base-wide": [BACKBONE],
     "base-extra": [BACKBONE, ("extra", "backbone", "none", "together")],
     "base-finetuned": [BACKBONE, ("finetune", "targets", "none", "together")],
-    "mlora": [BACKBONE, ("finetune", "experts", "own", "by_domain")],
+    "mlora": [BACKBONE, ("experts", "experts", "own", "by_domain")],
     "moe-mlora": [
         BACKBONE,
         ("experts", "experts", "own", "by_domain"),

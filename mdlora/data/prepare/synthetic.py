@@ -51,7 +51,7 @@ Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 
 DEMO_CONFIG = SyntheticConfig(
-    rows=120_000, domains=8, users=1_000, items=300, size_ratio=30.0, seed=1
+    rows=120_000, domains=8, users=1_000, items=300, size_ratio=10.0, seed=1
 )
 """The built-in log of `load_dataset("synthetic")`."""
 

@@ -54,10 +54,10 @@ class SyntheticConfig:
     shift: float = 1.0
     """How far domains differ: 0 not at all, 1 as strongly as what they share; 0 to 10."""
 
-    rank: int = 4
+    rank: int = 2
     """Rank of each domain's own P_d Q_d', 1 to `latent`."""
 
-    latent: int = 8
+    latent: int = 6
     """Width of the users' and items' hidden vectors, 1 to 64."""
 
     clusters: int = 0
@@ -69,7 +69,7 @@ class SyntheticConfig:
     signal: float = 1.4
     """Standard deviation of u.v over the rows, in logits; 0.01 to 20."""
 
-    main_effects: float = 0.7
+    main_effects: float = 0.5
     """Share of the variance of u.v that user or item show alone, 0 to 0.99; the rest is taste."""
 
     domain_bias: float = 0.3
@@ -102,7 +102,7 @@ class SyntheticConfig:
     popularity: float = 0.8
     """Zipf exponent of how often users and items are drawn; 0: all alike."""
 
-    size_ratio: float = 1000.0
+    size_ratio: float = 100.0
     """How many times larger the largest domain is than the smallest (before the 100-row floor)."""
 
     seed: int = 1
