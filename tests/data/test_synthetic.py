@@ -10,12 +10,15 @@ from mdlora.data import ORACLE_COLUMN, load_dataset
 from mdlora.data.prepare import SyntheticConfig, generate_synthetic, prepare_synthetic
 from mdlora.errors import ConfigError, RunError
 
-CONFIG = SyntheticConfig(rows=60_000, domains=6, users=3_000, items=1_000, size_ratio=20, latent=8, rank=4)
+CONFIG = SyntheticConfig(
+    rows=60_000, domains=6, users=3_000, items=1_000, size_ratio=20, latent=8, rank=4
+)
 LOG = generate_synthetic(CONFIG)
 
 
 def small(**change: object) -> SyntheticConfig:
     plain: dict[str, object] = {"rows": 20_000, "domains": 6, "users": 2_000, "items": 500}
+    plain |= {"latent": 8, "rank": 4}
     return SyntheticConfig(**(plain | change))  # type: ignore[arg-type]
 
 
