@@ -54,6 +54,14 @@ def _build_data(**options: Any) -> Dataset:
         "latent": 4,
         "rank": 2,
         "size_ratio": 3.0,
+        "main_effects": 0.5,
+        "clusters": 0,
+        "noise": 0.0,
+        "popularity": 0.8,
+        "click_rate": 0.25,
+        "shift": 1.0,
+        "signal": 1.5,
+        "seed": 1,
     }
     prepared = synthetic_rows(SyntheticConfig(**{**known, **options}))
     return Dataset(None, prepared.schema, prepared)

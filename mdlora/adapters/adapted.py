@@ -182,8 +182,8 @@ class AdaptedModel(nn.Module):
             if which not in routing.gated:
                 routing.gated[which] = self.gates[which](routing.domain, x)
             route = routing.gated[which]
-        delta: Tensor = self.banks[index](x, route)
-        return output + delta
+        total: Tensor = self.banks[index](x, route, output)
+        return total
 
     @property
     def target_layers(self) -> list[nn.Linear]:

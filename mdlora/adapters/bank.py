@@ -45,8 +45,8 @@ class AdapterBank(nn.Module):
         """R."""
         return self.down.shape[1]
 
-    def forward(self, x: Tensor, route: Route) -> Tensor:
-        """What the adapters add for x.
+    def forward(self, x: Tensor, route: Route, output: Tensor | None = None) -> Tensor:
+        """What the adapters add for x, or `output` (B, ..., O) with it added.
 
         Raises:
             AdapterError: x has another number of rows than the route.
@@ -56,10 +56,13 @@ class AdapterBank(nn.Module):
                 f"The layer got {x.shape[0]} rows but there are {route.num_rows} domain ids: "
                 "give one domain id for each row of the batch."
             )
-        middle = x.shape[1:-1]
-        flat = x.reshape(-1, x.shape[-1])
-        delta = update(flat, self.down, self.up, self.bias, route.repeat(middle.numel()))
-        return delta.view(*x.shape[:-1], delta.shape[-1])
+        if x.dim() == 2:  # no views: they keep autograd from adding gradients of x in place
+            return update(x, self.down, self.up, self.bias, route, output)
+        route = route.repeat(x.shape[1:-1].numel())
+        if output is not None:
+            output = output.flatten(0, -2)
+        total = update(x.flatten(0, -2), self.down, self.up, self.bias, route, output)
+        return total.view(*x.shape[:-1], total.shape[-1])
 
     @torch.no_grad()
     def merged_update(self, weights: Tensor) -> tuple[Tensor, Tensor | None]:

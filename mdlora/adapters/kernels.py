@@ -31,26 +31,44 @@ def choose_kernel(num_rows: int, num_experts: int, rank: int) -> str:
     return "gathered" if num_rows <= _FEW_ROWS else "segmented"
 
 
-def update(x: Tensor, down: Tensor, up: Tensor, bias: Tensor | None, route: Route) -> Tensor:
-    """Delta (B, O) of x (B, I)."""
+def update(
+    x: Tensor,
+    down: Tensor,
+    up: Tensor,
+    bias: Tensor | None,
+    route: Route,
+    output: Tensor | None = None,
+) -> Tensor:
+    """Delta (B, O) of x (B, I), or output (B, O) + delta."""
     if isinstance(route, MixtureRoute):
-        return masked(x, down, up, bias, route.mixture(x.dtype))
+        return masked(x, down, up, bias, route.mixture(x.dtype), output)
     kernel = choose_kernel(route.experts.numel(), route.num_experts, down.shape[1])
     if kernel == "masked":
-        return masked(x, down, up, bias, route.mixture(x.dtype))
-    if kernel == "gathered":
-        return gathered(x, down, up, bias, route)
-    return segmented(x, down, up, bias, route)
+        return masked(x, down, up, bias, route.mixture(x.dtype), output)
+    delta = (gathered if kernel == "gathered" else segmented)(x, down, up, bias, route)
+    return delta if output is None else output + delta
 
 
-def masked(x: Tensor, down: Tensor, up: Tensor, bias: Tensor | None, weights: Tensor) -> Tensor:
-    """All adapters in one product; weights (B, K)."""
+def masked(
+    x: Tensor,
+    down: Tensor,
+    up: Tensor,
+    bias: Tensor | None,
+    weights: Tensor,
+    output: Tensor | None = None,
+) -> Tensor:
+    """All adapters in one product; weights (B, K). Returns delta, or output + delta.
+
+    The bias is one more row of up, met by the weights themselves, and the product adds to
+    `output` in one pass: arrays of (B, O) are what costs.
+    """
     num_experts, rank, _ = down.shape
     low = x @ down.flatten(0, 1).T
     low = (low.view(-1, num_experts, rank) * weights.unsqueeze(-1)).flatten(1)
-    if bias is None:
-        return low @ up.flatten(0, 1)
-    return torch.addmm(weights @ bias, low, up.flatten(0, 1))
+    up = up.flatten(0, 1)
+    if bias is not None:
+        low, up = torch.cat((low, weights), 1), torch.cat((up, bias))
+    return low @ up if output is None else torch.addmm(output, low, up)
 
 
 def gathered(

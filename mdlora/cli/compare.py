@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from mdlora.cli.parsing import (
     add_json,
@@ -53,14 +54,13 @@ def run(arguments: Sequence[str]) -> None:
     backbones = [config.backbone.name]
     if options.backbones is not None:
         backbones = split_list(options.backbones, "--backbones")
-    jobs = options.jobs if options.jobs is not None else default_jobs(config.training.threads)
-    if jobs < 1:
-        raise ConfigError(f"--jobs={jobs} is out of range; give at least 1.")
+    jobs = pick_jobs(options.jobs, threads=config.training.threads)
 
     from mdlora.cli.showing import JobBars, show_comparison
     from mdlora.experiments import compare
 
-    with JobBars(len(seeds) * len(backbones) * len({"base", *methods})) as bars:
+    num_cells = len(seeds) * len(backbones) * len({"base", *methods})
+    with interruptible(), JobBars(num_cells) as bars:
         result = compare(
             options.data_folder,
             out=options.out,
@@ -76,8 +76,21 @@ def run(arguments: Sequence[str]) -> None:
     write_json(options.json, result)
 
 
-def default_jobs(threads: int) -> int:
-    """Processes that fit the cores this process may use."""
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt("Finished cells are kept: the same command goes on.") from stop
+
+
+def pick_jobs(given: int | None, *, threads: int) -> int:
+    """--jobs, or as many processes of `threads` threads as fit the cores this process may use."""
+    if given is not None and given < 1:
+        raise ConfigError(f"--jobs={given} is out of range; give at least 1.")
+    if given is not None:
+        return given
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mdlora.cli.compare import default_jobs
+from mdlora.cli.compare import interruptible, pick_jobs
 from mdlora.cli.parsing import add_json, make_parser, parse, split_list, write_json
 from mdlora.config import RunConfig
 
@@ -26,12 +26,13 @@ def run(arguments: Sequence[str]) -> None:
     add_json(parser)
     options = parse(parser, arguments)
     seeds = split_list(options.seeds, "--seeds", int)
+    jobs = pick_jobs(options.jobs, threads=1)
     methods = ["base", "base-extra", "mlora", "moe-mlora"]
 
     from mdlora.cli.showing import JobBars, show_comparison
     from mdlora.experiments import compare
 
-    with JobBars(len(seeds) * len(methods)) as bars:
+    with interruptible(), JobBars(len(seeds) * len(methods)) as bars:
         result = compare(
             "synthetic",
             out=options.out,
@@ -39,7 +40,7 @@ def run(arguments: Sequence[str]) -> None:
             backbones=["wdl"],
             methods=methods,
             seeds=seeds,
-            processes=options.jobs or default_jobs(1),
+            processes=jobs,
             progress=bars,
             title="mdlora demo: Base, MLoRA and MoE-MLoRA on the built-in synthetic log",
         )

@@ -43,11 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if verb not in VERBS:
             raise ConfigError(unknown_name("verb", verb, VERBS))
         importlib.import_module(f"mdlora.cli.{verb}").run(rest)
-    except KeyboardInterrupt:
-        print("mdlora: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"mdlora {verb}: interrupted. {stop}".rstrip(), file=sys.stderr)
         return INTERRUPTED
     except ConfigError as error:
-        print(f"mdlora {verb}: {error}\nSee: mdlora {verb} --help", file=sys.stderr)
+        see = f"{verb} --help" if verb in VERBS else "--help"
+        print(f"mdlora {verb}: {error}\nSee: mdlora {see}", file=sys.stderr)
         return USED_WRONGLY
     except MdloraError as error:
         print(f"mdlora {verb}: {error}", file=sys.stderr)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
-from argparse import RawDescriptionHelpFormatter
+from argparse import SUPPRESS, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -52,6 +53,12 @@ _SECTIONS = {
 }
 _NOT_ARGUMENTS = {"data": {"path"}, "plan": {"phases"}, "adapter": {"num_domains"}}
 
+_SHORT = {
+    "--backbone": "--backbone.name",
+    "--device": "--training.device",
+    "--threads": "--training.threads",
+}
+
 
 class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
     """jsonargparse's help, with the description's own line breaks."""
@@ -83,7 +90,8 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     """
     from jsonargparse import ArgumentError
 
-    known = [o for action in parser._actions for o in action.option_strings]
+    shown = [action for action in parser._actions if action.help != SUPPRESS]
+    known = [option for action in shown for option in action.option_strings]
     for argument in arguments:
         option = argument.split("=", 1)[0]
         if option.startswith("--") and option != "--" and option not in known:
@@ -92,8 +100,22 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     try:
         return parser.parse_args(list(arguments))
     except ArgumentError as error:
-        text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        raise ConfigError(text) from error
+        raise ConfigError(_in_plain_words(error)) from error
+
+
+def _in_plain_words(error: Exception) -> str:
+    """A parser's message on one line, without names of Python types."""
+    text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    text = re.sub(r'Parser key "([\w.]+)"', r"--\1", text)
+    text = re.sub(r"<class '(\w+)'>", r"\1", text)
+    text = re.sub(r"typing\.Literal\[([^]]*)\]", r"one of \1", text)
+    text = re.sub(
+        r"Does not validate against any of the Union subtypes Subtypes: \[(.*), NoneType\] "
+        r".* Given value: ",
+        r"Expected \1 or null. Got value: ",
+        text,
+    )
+    return text.replace("Expected a ", "Expected ")
 
 
 def _nearest(option: str, known: Sequence[str]) -> str:
@@ -114,6 +136,10 @@ def add_sections(parser: ArgumentParser, arguments: Sequence[str]) -> list[str]:
     )
     for name, kind in _SECTIONS.items():
         parser.add_class_arguments(kind, name, skip=_NOT_ARGUMENTS.get(name, set()))
+    for action in parser._actions:  # jsonargparse's own --backbone FILE and so on: not offered
+        if action.option_strings and action.option_strings[0][2:] in _SECTIONS:
+            action.help = SUPPRESS
+    parser.epilog = "Short forms: " + ", ".join(f"{a} for {b}" for a, b in _SHORT.items()) + "."
     file = _value_of(spelt, "--config")
     if file is not None:
         config = load_config(file)
@@ -123,10 +149,8 @@ def add_sections(parser: ArgumentParser, arguments: Sequence[str]) -> list[str]:
 
 def _spell(argument: str) -> str:
     """--backbone X is short for --backbone.name X, and so on."""
-    short = {"--backbone": "--backbone.name", "--device": "--training.device"}
-    short["--threads"] = "--training.threads"
     option, equals, value = argument.partition("=")
-    return short.get(option, option) + equals + value
+    return _SHORT.get(option, option) + equals + value
 
 
 def _value_of(arguments: Sequence[str], option: str) -> str | None:

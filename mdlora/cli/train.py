@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from mdlora.cli.parsing import add_json, add_sections, make_parser, parse, read_sections, switch
 from mdlora.cli.parsing import write_json as write_json_file
@@ -34,7 +36,7 @@ def run(arguments: Sequence[str]) -> None:
     add_json(parser)
     options = parse(parser, add_sections(parser, arguments))
     if options.resume is not None:
-        _refuse_beside_resume(arguments)
+        _refuse_beside_resume(arguments, options.data_folder)
     elif options.data_folder is None or options.out is None:
         raise ConfigError("Give DATA and --out, or --resume RUN.")
 
@@ -43,7 +45,8 @@ def run(arguments: Sequence[str]) -> None:
     from mdlora.reports import report_run
     from mdlora.training import resume, train_config
 
-    with progress_bars(options.quiet) as progress:
+    run_folder = options.resume or options.out
+    with _interruptible(run_folder), progress_bars(options.quiet) as progress:
         if options.resume is not None:
             done = resume(options.resume, progress=progress, inexact=options.inexact)
             data = done.data()
@@ -60,12 +63,22 @@ def run(arguments: Sequence[str]) -> None:
     write_json_file(options.json, result.to_json())
 
 
-def _refuse_beside_resume(arguments: Sequence[str]) -> None:
+@contextmanager
+def _interruptible(run_folder: str) -> Iterator[None]:
+    """Let Ctrl-C say how to go on, if the run had begun."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        begun = (Path(run_folder) / "env.json").exists()
+        how = f"Go on with: mdlora train --resume {run_folder}" if begun else ""
+        raise KeyboardInterrupt(how) from stop
+
+
+def _refuse_beside_resume(arguments: Sequence[str], data_folder: str | None) -> None:
     """A resumed run takes everything from its folder."""
     allowed = {"--resume", "--inexact", "--quiet", "--json"}
     extra = [a for a in arguments if a.startswith("--") and a.split("=")[0] not in allowed]
-    values = [a for a in arguments if not a.startswith("--")]
-    if extra or len(values) > 2:
+    if extra or data_folder is not None:
         raise ConfigError(
             f"--resume takes every setting from the run folder; leave out {' '.join(extra)}."
             if extra

@@ -1,9 +1,10 @@
-"""ReLU and dropout in one pass over random bytes.
+"""ReLU and dropout in few passes over memory, with few random bits.
 
-`F.dropout` costs more than the matrix product it follows on a CPU; one random byte a unit costs a
-fraction of it. A unit is kept when its byte is at least round(256 * dropout), and what is kept is
-scaled by the exact inverse of that chance, so the expectation is exact for every dropout, and the
-chance is exact where 256 * dropout is a whole number, as at 0.5 (else within 1/512).
+`F.dropout` costs more than the matrix product it follows on a CPU; a random byte a unit, or at
+0.5 a random bit, costs a fraction of it. A unit is kept when its byte is at least
+round(256 * dropout), and what is kept is scaled by the exact inverse of that chance, so the
+expectation is exact for every dropout, and the chance is exact where 256 * dropout is a whole
+number, as at 0.5 (else within 1/512).
 """
 
 from __future__ import annotations
@@ -19,6 +20,22 @@ from mdlora.errors import ConfigError
 __all__ = ["ReLUDropout"]
 
 _LEVELS = 256
+_HALF = _LEVELS // 2
+_BITS = torch.tensor([[1], [2], [4], [8], [16], [32], [64], [128]], dtype=torch.uint8)
+
+
+def _draw_keep(like: Tensor, threshold: int, generator: torch.Generator | None) -> Tensor:
+    """1 for units to keep and 0 for others: uint8, in the shape of `like`."""
+    num = like.numel()
+    per_word = 64 if threshold == _HALF else 8
+    words = torch.empty(-(-num // per_word), dtype=torch.int64, device=like.device)
+    words.random_(-(2**63), None, generator=generator)  # the full range: all 64 bits count
+    keep = words.view(torch.uint8)
+    if threshold == _HALF:
+        keep = (keep & _BITS.to(like.device)).ne_(0).view(-1)
+    else:
+        keep.ge_(threshold)
+    return keep[:num].view(like.shape)
 
 
 class _ReLUDropoutFunction(torch.autograd.Function):
@@ -26,13 +43,10 @@ class _ReLUDropoutFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, threshold: int, generator: torch.Generator | None) -> Tensor:
-        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
-        words.random_(-(2**63), None, generator=generator)  # the full range: all 64 bits count
-        mask = words.view(torch.uint8)[: x.numel()].view(x.shape).to(x.dtype)
         scale = _LEVELS / (_LEVELS - threshold)
-        # Bytes are whole numbers: 1 from `threshold` on and 0 below, without a slow compare.
-        mask.sub_(threshold - 1).clamp_(0.0, 1.0)
-        y = torch.relu(x).mul_(mask).mul_(scale)
+        # One new array, then in place: a pass over memory outside the cache is what costs.
+        y = _draw_keep(x, threshold, generator).to(x.dtype)
+        y.mul_(x).clamp_min_(0.0).mul_(scale)
         ctx.save_for_backward(y)
         ctx.scale = scale
         return y

@@ -41,10 +41,12 @@ class BankAdam:
     @torch.no_grad()
     def step(self, active: Tensor | None = None) -> None:
         """One step of the active adapters: (K,) bool, or None for all."""
-        if active is None or bool(active.all()):
+        if active is not None and not bool(active.all()):
+            self._some(active.nonzero().squeeze(1))
+        elif bool((self.steps == self.steps[0]).all()):
             self._all()
         else:
-            self._some(active.nonzero().squeeze(1))
+            self._some(torch.arange(len(self.steps), device=self.steps.device))
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -65,18 +67,19 @@ class BankAdam:
         return step_size.to(like.dtype), root.to(like.dtype)
 
     def _all(self) -> None:
+        """All adapters, whose clocks agree: the same arithmetic on whole tensors."""
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
         beta1, beta2 = self.betas
         self.steps += 1
+        clock = float(self.steps[0])
         torch._foreach_lerp_(self.means, grads, 1 - beta1)
         torch._foreach_mul_(self.squares, beta2)
         torch._foreach_addcmul_(self.squares, grads, grads, 1 - beta2)
         roots = torch._foreach_sqrt(self.squares)
-        size, correction = self._corrections(self.steps, self.parameters[0])
-        for parameter, mean, root in zip(self.parameters, self.means, roots, strict=True):
-            shape = (-1, *[1] * (parameter.dim() - 1))
-            root.div_(correction.view(shape)).add_(self.eps)
-            parameter.sub_(mean.div(root).mul_(size.view(shape)))
+        torch._foreach_div_(roots, (1 - beta2**clock) ** 0.5)
+        torch._foreach_add_(roots, self.eps)
+        size = self.lr / (1 - beta1**clock)
+        torch._foreach_addcdiv_([*self.parameters], self.means, roots, -size)
 
     def _some(self, chosen: Tensor) -> None:
         if not chosen.numel():

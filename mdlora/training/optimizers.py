@@ -62,7 +62,8 @@ class PhaseOptimizer:
         experts = model.group("experts") if "experts" in groups else []
         self.bank = BankAdam(experts, **settings) if experts else None  # type: ignore[arg-type]
         self.plain = torch.optim.Adam(plain, fused=True, **settings) if plain else None  # type: ignore[arg-type]
-        self._counts: Tensor | None = None
+        self._plain_parameters = plain
+        self._marks: Tensor | None = None
 
     def before_forward(self, batch: Batch) -> None:
         """What must happen before a batch's table rows are read."""
@@ -87,7 +88,9 @@ class PhaseOptimizer:
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
-        for part in (self.plain, self.rows, self.bank):
+        for parameter in self._plain_parameters:  # torch's own zero_grad costs 40 microseconds
+            parameter.grad = None
+        for part in (self.rows, self.bank):
             if part is not None:
                 part.zero_grad()
 
@@ -97,13 +100,11 @@ class PhaseOptimizer:
         table = self.model.embeddings.table
         assert table.grad is not None
         rows = self.model.embeddings.rows(batch.categories).flatten()
-        if self._counts is None:
-            self._counts = table.new_zeros(table.shape[0])
-        counts = self._counts
-        counts.index_add_(0, rows, counts.new_ones(rows.numel()))
-        share = (2 * self.l2 / counts[rows]).unsqueeze(1)
-        counts[rows] = 0.0
-        table.grad.index_add_(0, rows, table[rows] * share)
+        if self._marks is None:
+            self._marks = torch.zeros_like(table)
+        self._marks.index_fill_(0, rows, 2 * self.l2)
+        table.grad.addcmul_(table, self._marks)
+        self._marks.index_fill_(0, rows, 0.0)
 
     def tensors(self) -> dict[str, Tensor]:
         """The state by name, not copied."""

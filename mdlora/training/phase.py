@@ -187,6 +187,7 @@ class PhaseRunner:
             sum(e - s for s, e in bounds[: position.batch]),
         )
         kept = self._running_rows(rows, bounds)
+        self.model.training_mode()
         started = time.perf_counter()
         for start, end in bounds[position.batch :]:
             self._step(rows, kept, start, end)
@@ -200,6 +201,7 @@ class PhaseRunner:
                 if self._all_stopped:
                     break
                 kept = self._running_rows(rows, bounds)
+                self.model.training_mode()
             self._after_step()
         position.seconds += time.perf_counter() - started
         position.epoch, position.batch = position.epoch + 1, 0
@@ -253,7 +255,6 @@ class PhaseRunner:
             start, end = int(before[start]), int(before[end])
             if start == end:
                 return
-        self.model.training_mode()
         batch = Batch(rows.categories[start:end], rows.domain[start:end], rows.label[start:end])
         expert = None if rows.expert is None else rows.expert[start:end]
         self.optimizer.before_forward(batch)

@@ -66,8 +66,9 @@ class RunFolder:
         atomic_write_text(self.path / "schema.json", schema.to_json())
         phases = [{f: getattr(p, f) for f in p.__dataclass_fields__} for p in plan]
         atomic_write_text(self.path / "plan.json", json.dumps({"phases": phases}, indent=2) + "\n")
-        atomic_write_text(self.path / "env.json", json.dumps(about, indent=2) + "\n")
         atomic_write_text(self.metrics_path, "")
+        # The last one, since with it the folder counts as a run that can be resumed.
+        atomic_write_text(self.path / "env.json", json.dumps(about, indent=2) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any]:
         """One of the folder's JSON files.
@@ -109,9 +110,26 @@ class RunFolder:
         return self.metrics_path.stat().st_size
 
     def truncate_metrics(self, size: int) -> None:
-        """Drop what was written after a checkpoint."""
-        with self.metrics_path.open("r+b") as file:
-            file.truncate(size)
+        """Drop what was written after a checkpoint.
+
+        Raises:
+            RunError: the file is missing, cannot be written, or is shorter than that.
+        """
+        try:
+            if self.metrics_size() < size:
+                raise RunError(
+                    f"{self.metrics_path} is shorter than at the last checkpoint, so lines were "
+                    "lost. Restore it, or start a new run."
+                )
+            with self.metrics_path.open("r+b") as file:
+                file.truncate(size)
+        except OSError as error:
+            raise RunError(f"Cannot write {self.metrics_path}: {error.strerror}.") from error
+
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of a process that was killed while it wrote."""
+        for path in self.path.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics."""

@@ -157,6 +157,7 @@ class _Trainer:
         return self._go(None)
 
     def resume(self, inexact: bool) -> Run:
+        self.folder.remove_leftovers()
         if not self.folder.state_path.exists():  # stopped before the first checkpoint
             self.folder.truncate_metrics(0)
             return self._go(None)

@@ -191,7 +191,10 @@ def test_values_out_of_range_are_refused_at_once(
         ({"train": "experts", "route": "none"}, "no row would reach them"),
         ({"train": "gate", "route": "none"}, "no row would reach them"),
         ({"train": "gate", "route": "own"}, "its route must be 'gate'"),
-        ({"train": "backbone", "route": "none", "stop": "by_domain"}, "stops by domain, which only"),
+        (
+            {"train": "backbone", "route": "none", "stop": "by_domain"},
+            "stops by domain, which only",
+        ),
         ({"train": "experts", "route": "gate", "stop": "by_domain"}, "stops by domain, which only"),
         ({"train": "all", "route": "own", "stop": "by_domain"}, "stops by domain, which only"),
         ({"train": "all", "route": "own", "max_epochs": -1}, "max_epochs"),
@@ -237,7 +240,15 @@ def test_an_unknown_choice_of_a_phase_is_refused(field: str):
 def test_held_out_shares():
     assert held_out_share("all") is None
     assert held_out_share("held_out:0.25") == 0.25
-    for text in ("held_out", "held_out:", "held_out:0", "held_out:1", "held_out:x", "some", "x:0.5"):
+    for text in (
+        "held_out",
+        "held_out:",
+        "held_out:0",
+        "held_out:1",
+        "held_out:x",
+        "some",
+        "x:0.5",
+    ):
         with pytest.raises(ConfigError, match=r"plan\.rows="):
             held_out_share(text)
 
@@ -256,6 +267,8 @@ def test_settings_are_frozen_and_lists_become_tuples():
 
 
 def test_mixture_settings_without_the_gate():
-    assert MoEMLoRA(rank=3, bias=False, experts_per_domain=4).as_mlora() == MLoRA(rank=3, bias=False)
+    assert MoEMLoRA(rank=3, bias=False, experts_per_domain=4).as_mlora() == MLoRA(
+        rank=3, bias=False
+    )
     assert MoEMLoRA(experts_per_domain=4).experts_in_a_domain == 4
     assert MLoRA().experts_in_a_domain == 1

@@ -60,7 +60,9 @@ def test_sparse_and_dense_gradients_agree():
         table.sparse_gradients = sparse
         table.zero_grad()
         out = table(batch)
-        (out.fields.sin().sum() + (out.first_order * torch.tensor([1.0, 2.0, 3.0])).sum()).backward()
+        (
+            out.fields.sin().sum() + (out.first_order * torch.tensor([1.0, 2.0, 3.0])).sum()
+        ).backward()
         grads.append(table.table.grad)
     assert grads[1].is_sparse
     torch.testing.assert_close(grads[1].to_dense(), grads[0], rtol=1e-15, atol=0)

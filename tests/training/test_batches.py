@@ -74,7 +74,9 @@ def test_held_out_rows_and_seen_rows_share_out_the_training_rows(tiny_data: Data
 
 
 def test_picking_rows():
-    rows = PhaseRows(torch.tensor([[1], [2], [3]]), torch.tensor([4, 5, 6]), torch.tensor([0, 1, 0]))
+    rows = PhaseRows(
+        torch.tensor([[1], [2], [3]]), torch.tensor([4, 5, 6]), torch.tensor([0, 1, 0])
+    )
     picked = rows.pick(torch.tensor([2, 0, 2]))
     assert picked.categories.tolist() == [[3], [1], [3]]
     assert picked.domain.tolist() == [6, 4, 6]

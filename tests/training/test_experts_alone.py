@@ -134,5 +134,5 @@ def test_the_experts_phase_equals_torchs_adam_for_each_expert_alone(
         for name, q in zip(names, mine, strict=True):
             torch.testing.assert_close(
                 runner.last[name][k], q.detach(), rtol=1e-11, atol=1e-12,
-                msg=lambda text, name=name: f"{name}[{k}]: {text}",
+                msg=lambda text, where=f"{name}[{k}]": f"{where}: {text}",
             )  # fmt: skip

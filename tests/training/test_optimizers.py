@@ -49,7 +49,9 @@ def run(model: CTRModel, data: Dataset, steps: int, **settings: Any) -> PhaseOpt
 def with_penalty(model: CTRModel, batch: Batch, l2: float) -> Tensor:
     """Mean loss plus l2 times the sum of squares of the distinct rows of the batch."""
     starts = model.embeddings.offsets.tolist()
-    rows = [categories + start for categories, start in zip(batch.categories.T, starts, strict=True)]
+    rows = [
+        categories + start for categories, start in zip(batch.categories.T, starts, strict=True)
+    ]
     distinct = torch.unique(torch.cat(rows))
     return loss_of(model, batch) + l2 * model.embeddings.table[distinct].square().sum()
 
@@ -133,7 +135,9 @@ def test_a_phases_learning_rate_goes_before_the_sections(tiny_data: Dataset):
         optimizer.step(batch, None)
         # c starts at zero; its gradient is not small.
         moved = bank.bias.detach().abs()
-        torch.testing.assert_close(moved.max(), torch.tensor(want, dtype=torch.float64), rtol=1e-4, atol=0)
+        torch.testing.assert_close(
+            moved.max(), torch.tensor(want, dtype=torch.float64), rtol=1e-4, atol=0
+        )
 
 
 def started(data: Dataset, adapter: MLoRA) -> CTRModel:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -85,6 +84,7 @@ def test_frozen_tensors_are_bit_identical_between_phases(
                 assert "gates" not in name
             assert free or torch.equal(before[name], after[name]), name
         assert moved, "nothing learned at all"
+        assert all(name.startswith(allowed) for name in moved), moved
         for prefix in allowed:
             assert any(name.startswith(prefix) for name in moved), prefix
 
@@ -129,9 +129,11 @@ def test_no_gradient_of_a_frozen_tensor_is_computed(
 def figures(model: CTRModel, split: Split) -> tuple[float, Tensor, Tensor]:
     logits = score_rows(model, split.categories, split.domain)
     grouped = grouped_auc(logits, split.label, split.domain, 4)
-    return weighted_auc(grouped), grouped.auc[1:], grouped_log_loss(
-        logits, split.label, split.domain, 4
-    )[1:]
+    return (
+        weighted_auc(grouped),
+        grouped.auc[1:],
+        grouped_log_loss(logits, split.label, split.domain, 4)[1:],
+    )
 
 
 @pytest.mark.parametrize("lr", [0.01, 3.0])
@@ -279,6 +281,37 @@ def test_an_expert_that_has_stopped_stands_still(tiny_data: Dataset, tiny_config
     assert steps[0] > steps[2] > steps[1] > 0
 
 
+def test_an_experts_steps_do_not_depend_on_when_others_stop(
+    tiny_data: Dataset, tiny_config: TinyConfig
+):
+    config = tiny_config(
+        "mlora",
+        backbone={"dropout": 0.0},
+        plan={"max_epochs": 3, "patience": 1, "min_validation": 1},
+    )
+    ends = []
+    for others in (0.1, 0.9):  # domains 2 and 3 stop after the first epoch, or not at all
+        model = build_model(config, tiny_data.schema).double()
+        runner = runner_of(model, make_plan(config)[1], config, tiny_data)
+        told = iter([[0.5] * 3, [0.6, others, others], [0.7, others + 0.01, others + 0.01]])
+        score = runner._score
+
+        def scripted(which: int | None, score: Any = score, told: Any = told) -> Any:
+            figures, (auc, *rest) = score(which)
+            values = next(told, None)
+            return figures, (auc if values is None else torch.tensor(values), *rest)
+
+        runner._score = scripted
+        runner.start()
+        runner.run()
+        ends.append((runner.last, runner.optimizer.bank.steps.tolist()))
+    (stopped, few), (running, many) = ends
+    assert few[0] == many[0]
+    assert few[1] < many[1]
+    for name in stopped:
+        torch.testing.assert_close(stopped[name][0], running[name][0], rtol=1e-11, atol=1e-13)
+
+
 def test_a_frozen_tensor_that_moves_is_caught_and_named(
     tiny_data: Dataset, tiny_config: TinyConfig
 ):
@@ -289,7 +322,9 @@ def test_a_frozen_tensor_that_moves_is_caught_and_named(
     with torch.no_grad():
         bias = model.backbone.head.bias
         bias.copy_(torch.nextafter(bias, bias + 1))  # one bit
-    with pytest.raises(FrozenTensorChanged, match=r"Phase 'experts' had frozen backbone\.head\.bias"):
+    with pytest.raises(
+        FrozenTensorChanged, match=r"Phase 'experts' had frozen backbone\.head\.bias"
+    ):
         runner.run()
 
 
@@ -373,9 +408,7 @@ def test_every_way_of_sharing_rows_trains_every_expert(
             assert not torch.equal(runner.last[name][k], before[name][k])
 
 
-def test_by_domain_batches_take_more_and_smaller_steps(
-    tiny_data: Dataset, tiny_config: TinyConfig
-):
+def test_by_domain_batches_take_more_and_smaller_steps(tiny_data: Dataset, tiny_config: TinyConfig):
     steps = {}
     for how in ("mixed", "by_domain"):
         config = tiny_config("mlora", plan={"batches": how, "max_epochs": 1})

@@ -72,7 +72,10 @@ def test_settings_of_the_plan_reach_its_phases(tiny_config: TinyConfig):
 
 
 def test_a_plan_of_ones_own(tiny_config: TinyConfig):
-    phases = (Phase(name="a", train="all", route="gate"), Phase(name="b", train="gate", route="gate"))
+    phases = (
+        Phase(name="a", train="all", route="gate"),
+        Phase(name="b", train="gate", route="gate"),
+    )
     config = tiny_config("moe-mlora", plan={"phases": phases})
     assert make_plan(config) == phases
 
@@ -90,5 +93,7 @@ def test_a_plan_of_ones_own(tiny_config: TinyConfig):
     ],
 )
 def test_what_a_phase_trains(train: str, route: str, groups: tuple[str, ...]):
-    phase = dataclasses.replace(Phase(name="x", train="all", route="gate"), train=train, route=route)
+    phase = dataclasses.replace(
+        Phase(name="x", train="all", route="gate"), train=train, route=route
+    )
     assert trained_groups(phase) == groups

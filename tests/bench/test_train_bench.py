@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mdlora.bench import bench_table, run_train_bench
+from mdlora.bench.rows import sample_rows, write_synthetic
+from mdlora.data import load_dataset
+from mdlora.errors import ConfigError, MissingExtraError
+
+CASE_KEYS = {"case", "ours", "competitor", "competitor_value", "unit", "ratio", "threads"}
+
+
+@pytest.fixture(scope="module")
+def result() -> dict[str, Any]:
+    pytest.importorskip("torch")
+    return run_train_bench(None, runs=1, rows=3000)
+
+
+def test_every_case_has_exactly_the_published_keys(result: dict[str, Any]) -> None:
+    assert [case["case"] for case in result["cases"]] == [
+        "train deepfm",
+        "train wdl",
+        "step mlora finetune",
+        "step mlora joint",
+        "step moe-mlora gate",
+        "peak memory mlora",
+    ]
+    for case in result["cases"]:
+        assert set(case) == CASE_KEYS
+        assert case["threads"] == 1
+        assert case["ours"] > 0
+        assert case["ratio"] == pytest.approx(case["ours"] / case["competitor_value"])
+
+
+def test_what_was_measured_stands_beside_the_cases(result: dict[str, Any]) -> None:
+    assert {"machine", "date", "versions", "runs", "spread"} <= set(result)
+    assert result["versions"]["deepctr-torch"] == "0.3.0"
+    assert (result["runs"], result["rows"]) == (1, 3000)
+    for entry in result["spread"].values():
+        assert entry["min"] <= entry["median"] <= entry["max"]
+        assert len(entry["values"]) == result["runs"]
+
+
+def test_the_faster_deepctr_is_the_competitor(result: dict[str, Any]) -> None:
+    spread = result["spread"]
+    for backbone, case in zip(("deepfm", "wdl"), result["cases"], strict=False):
+        both = [v["median"] for n, v in spread.items() if n.startswith(f"{backbone} DeepCTR")]
+        assert len(both) == 2
+        assert case["competitor_value"] == max(both)
+
+
+def test_rows_a_second_and_microseconds_a_step_are_the_same_time(result: dict[str, Any]) -> None:
+    # 3000 rows are 3 steps of at most 1024: one epoch in us is 3 * step, in rows/s 3000 / s.
+    step = result["spread"]["step base"]["median"]
+    finetune = next(c for c in result["cases"] if c["case"] == "step mlora finetune")
+    assert finetune["competitor_value"] == step
+    assert 0 < 3 * step / 1e6 < 60
+
+
+def test_the_table_has_one_row_a_case(result: dict[str, Any]) -> None:
+    table = bench_table(result)
+    assert [row[0] for row in table.rows] == [case["case"] for case in result["cases"]]
+    assert all(len(row) == len(table.columns) for row in table.rows)
+
+
+def test_a_missing_deepctr_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in sys.modules if n.partition(".")[0] == "deepctr_torch"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "deepctr_torch", None)
+    with pytest.raises(MissingExtraError, match=r"pip install mdlora\[bench\]"):
+        run_train_bench(None, runs=1, rows=100)
+
+
+@pytest.mark.parametrize("wrong", [{"runs": 0}, {"threads": 0}, {"rows": 0}])
+def test_counts_below_one_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        run_train_bench(None, **wrong)
+
+
+def test_synthetic_rows_have_the_shape_of_movielens(tmp_path: Path) -> None:
+    write_synthetic(tmp_path / "data", rows=20_000)
+    data = load_dataset(tmp_path / "data")
+    assert data.schema.field_names == ("user_id", "movie_id", "gender")
+    assert data.schema.domain_names == ("F", "M")
+    # 3 of 5 parts of 20,000 rows; each (domain, label) group is within one row of its share.
+    assert math.isclose(len(data.split("train")), 12_000, abs_tol=4)
+    some = sample_rows(data, 500)
+    assert len(some.label) == 500
+    assert some.categories.equal(sample_rows(data, 500).categories)
+    assert len(sample_rows(data, 10**9).label) == len(data.split("train"))
