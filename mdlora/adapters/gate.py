@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mdlora.adapters.routes import ExpertRoute, MixtureRoute, Route
 from mdlora.config import MoEMLoRA
+from mdlora.errors import AdapterError
 
 __all__ = ["Gate"]
 
@@ -49,6 +50,12 @@ class Gate(nn.Module):
         if self.sees_input:
             assert x is not None
             x = x.flatten(1, -2).mean(1) if x.dim() > 2 else x
+            if x.shape[1] + z.shape[1] != self.linear.in_features:
+                raise AdapterError(
+                    f"A shared gate was built for a layer of {self.linear.in_features - z.shape[1]}"
+                    f" inputs, but the first layer that the forward pass calls has {x.shape[1]}. "
+                    "Choose a gate for each layer: gate_shared=False."
+                )
             z = torch.cat((z, x.detach() if self.detach else x), 1)
         weights = torch.softmax(self.linear(z) + self.prior[domain], -1)
         return weights if self.serves_unknown else weights * (domain > 0).unsqueeze(1)

@@ -1,7 +1,7 @@
 """Every setting of a run, as frozen dataclasses that refuse bad values at once. Without torch."""
 
 from mdlora.config.adapters import MLoRA, MoEMLoRA
-from mdlora.config.checks import check_choice, check_number, unknown_name
+from mdlora.config.checks import check_choice, check_count, check_number, unknown_name
 from mdlora.config.files import config_from_dict, config_to_yaml, load_config
 from mdlora.config.plan import Phase, PlanConfig, held_out_share
 from mdlora.config.sections import (
@@ -23,6 +23,7 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
     "check_choice",
+    "check_count",
     "check_number",
     "config_from_dict",
     "config_to_yaml",

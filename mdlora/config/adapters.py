@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from mdlora.config.checks import check_literals, check_number
+from mdlora.config.checks import check_count, check_literals, check_number
 from mdlora.errors import ConfigError
 
 __all__ = ["MLoRA", "MoEMLoRA"]
@@ -36,10 +36,10 @@ class MLoRA:
     `adapter_targets` (the hidden layers of its deep tower)."""
 
     def __post_init__(self) -> None:
-        check_number("adapter.num_domains", self.num_domains, low=1, optional=True)
-        check_number("adapter.temperature", self.temperature, low=1)
-        check_number("adapter.rank", self.rank, low=1, optional=True)
-        check_number(
+        check_count("adapter.num_domains", self.num_domains, low=1, optional=True)
+        check_count("adapter.temperature", self.temperature, low=1)
+        check_count("adapter.rank", self.rank, low=1, optional=True)
+        check_count(
             "adapter.max_adapter_parameters", self.max_adapter_parameters, low=1, optional=True
         )
 
@@ -88,8 +88,8 @@ class MoEMLoRA(MLoRA):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_literals(self, "adapter.")
-        check_number("adapter.experts_per_domain", self.experts_per_domain, low=1)
-        check_number("adapter.gate_embed_dim", self.gate_embed_dim, low=1)
+        check_count("adapter.experts_per_domain", self.experts_per_domain, low=1)
+        check_count("adapter.gate_embed_dim", self.gate_embed_dim, low=1)
         check_number(
             "adapter.gate_own_weight",
             self.gate_own_weight,
@@ -98,7 +98,7 @@ class MoEMLoRA(MLoRA):
             low_open=True,
             high_open=True,
         )
-        check_number("adapter.top_k", self.top_k, low=1, optional=True)
+        check_count("adapter.top_k", self.top_k, low=1, optional=True)
         column = self.expert_rows.removeprefix("clusters:")
         named = self.expert_rows.startswith("clusters:") and column
         if self.expert_rows not in ("random", "bootstrap") and not named:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mdlora.errors import ConfigError
 
-__all__ = ["check_choice", "check_literals", "check_number", "unknown_name"]
+__all__ = ["check_choice", "check_count", "check_literals", "check_number", "unknown_name"]
 
 
 def check_number(
@@ -28,12 +28,20 @@ def check_number(
     left = "(" if low_open or low == -math.inf else "["
     right = ")" if high_open or high == math.inf else "]"
     wanted = f"in {left}{low:g}, {high:g}{right}"
-    if value is None or not math.isfinite(value):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is None or not number or not math.isfinite(value):
         raise ConfigError(f"{name}={value} is not a finite number; choose one {wanted}.")
     too_low = value <= low if low_open else value < low
     too_high = value >= high if high_open else value > high
     if too_low or too_high:
         raise ConfigError(f"{name}={value:g} is out of range; choose a number {wanted}.")
+
+
+def check_count(name: str, value: int | None, *, low: int, optional: bool = False) -> None:
+    """Raise ConfigError unless `value` is a whole number of at least `low` (or None)."""
+    check_number(name, value, low=low, optional=optional)
+    if value is not None and not isinstance(value, int):
+        raise ConfigError(f"{name}={value} is not a whole number; give one from {low}.")
 
 
 def check_choice(name: str, value: str, known: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mdlora.config.checks import check_literals, check_number
+from mdlora.config.checks import check_count, check_literals, check_number
 from mdlora.errors import ConfigError
 
 __all__ = ["Phase", "PlanConfig", "held_out_share"]
@@ -69,8 +69,8 @@ class Phase:
 
     def __post_init__(self) -> None:
         check_literals(self, f"phase {self.name!r}: ")
-        check_number(f"phase {self.name!r}: max_epochs", self.max_epochs, low=0)
-        check_number(f"phase {self.name!r}: patience", self.patience, low=1, optional=True)
+        check_count(f"phase {self.name!r}: max_epochs", self.max_epochs, low=0)
+        check_count(f"phase {self.name!r}: patience", self.patience, low=1, optional=True)
         check_number(f"phase {self.name!r}: lr", self.lr, low=0, low_open=True, optional=True)
         if self.train in ("experts", "gate") and self.route == "none":
             raise ConfigError(
@@ -136,11 +136,11 @@ class PlanConfig:
             if len(set(names)) < len(names):
                 raise ConfigError(f"plan.phases repeats a name: {', '.join(names)}.")
         check_literals(self, "plan.")
-        check_number("plan.patience", self.patience, low=1)
-        check_number("plan.max_epochs", self.max_epochs, low=0)
-        check_number("plan.extra_epochs", self.extra_epochs, low=0)
-        check_number("plan.min_validation", self.min_validation, low=1)
-        check_number("plan.eval_every_steps", self.eval_every_steps, low=1, optional=True)
+        check_count("plan.patience", self.patience, low=1)
+        check_count("plan.max_epochs", self.max_epochs, low=0)
+        check_count("plan.extra_epochs", self.extra_epochs, low=0)
+        check_count("plan.min_validation", self.min_validation, low=1)
+        check_count("plan.eval_every_steps", self.eval_every_steps, low=1, optional=True)
         check_number("plan.finetune_lr", self.finetune_lr, low=0, low_open=True, optional=True)
         check_number("plan.gate_lr", self.gate_lr, low=0, low_open=True, optional=True)
         held_out_share(self.rows)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mdlora.config.adapters import MoEMLoRA
-from mdlora.config.checks import check_choice, check_literals, check_number
+from mdlora.config.checks import check_choice, check_count, check_literals, check_number
 from mdlora.config.plan import PlanConfig
 from mdlora.errors import ConfigError
 
@@ -60,11 +60,11 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
-        check_number("backbone.embed_dim", self.embed_dim, low=1)
+        check_count("backbone.embed_dim", self.embed_dim, low=1)
         if not self.hidden:
             raise ConfigError("backbone.hidden is empty; give at least one width, say [64].")
         for width in self.hidden:
-            check_number("backbone.hidden", width, low=1)
+            check_count("backbone.hidden", width, low=1)
         check_number("backbone.dropout", self.dropout, low=0, high=1, high_open=True)
         check_number("backbone.init_std", self.init_std, low=0, low_open=True)
 
@@ -108,15 +108,15 @@ class TrainingConfig:
         object.__setattr__(self, "betas", tuple(self.betas))
         check_literals(self, "training.")
         check_number("training.lr", self.lr, low=0, low_open=True)
-        check_number("training.batch_size", self.batch_size, low=1)
-        check_number("training.eval_batch_size", self.eval_batch_size, low=1)
+        check_count("training.batch_size", self.batch_size, low=1)
+        check_count("training.eval_batch_size", self.eval_batch_size, low=1)
         if len(self.betas) != 2:
             raise ConfigError(f"training.betas has {len(self.betas)} numbers; give two.")
         for beta in self.betas:
             check_number("training.betas", beta, low=0, high=1, high_open=True)
         check_number("training.eps", self.eps, low=0, low_open=True)
         check_number("training.l2", self.l2, low=0)
-        check_number("training.threads", self.threads, low=1)
+        check_count("training.threads", self.threads, low=1)
         check_number("training.checkpoint_seconds", self.checkpoint_seconds, low=0)
 
 
@@ -148,4 +148,4 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)
-        check_number("seed", self.seed, low=0)
+        check_count("seed", self.seed, low=0)

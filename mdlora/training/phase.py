@@ -276,7 +276,8 @@ class PhaseRunner:
         self.optimizer.settle()
         figures = [self._score(which) for which in self._passes()]
         first = figures[0][0]
-        values = torch.tensor([[f[0][self.config.plan.metric] for f in figures]]).mean(1)
+        metric = [[f[0][self.config.plan.metric] for f in figures]]
+        values = torch.tensor(metric, dtype=torch.float64).mean(1)
         if self.by_domain:
             values = self._judge(figures).values
         better = self.stopper.update(values, math.floor(epoch))
