@@ -14,7 +14,7 @@ from mdlora.data import Dataset, load_dataset
 from mdlora.errors import ConfigError, RunError
 from mdlora.evaluation import verdicts
 from mdlora.experiments.cells import Job, read_cell
-from mdlora.experiments.workers import JobProgress, run_jobs
+from mdlora.experiments.workers import JobProgress, SilentJobs, run_jobs
 from mdlora.files import atomic_write_text
 from mdlora.reports import ComparisonReport, comparison_table, domain_tables, write_report
 from mdlora.training.environment import describe_environment, pick_device
@@ -31,7 +31,7 @@ def compare(
     methods: Sequence[str] = METHODS,
     seeds: Sequence[int] = (1, 2, 3, 4, 5),
     processes: int = 1,
-    progress: JobProgress,
+    progress: JobProgress | None = None,
     title: str | None = None,
 ) -> dict[str, Any]:
     """Train every method with every seed, and say which differ from base.
@@ -49,7 +49,7 @@ def compare(
         methods: names; base is added if it is missing, since all are compared with it.
         seeds: distinct, not negative.
         processes: jobs (a backbone and seed each) at the same time.
-        progress: told what happens.
+        progress: told what happens; default: silent.
         title: of the report.
 
     Returns:
@@ -69,7 +69,7 @@ def compare(
         for seed in seeds
         for backbone in backbones
     ]
-    run_jobs(jobs, data, source, processes, progress)
+    run_jobs(jobs, data, source, processes, progress or SilentJobs())
     cells = [
         cell
         for backbone in backbones

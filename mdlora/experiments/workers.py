@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from mdlora.data import Dataset, load_dataset
 from mdlora.errors import MdloraError, RunError
 from mdlora.experiments.cells import Job, run_job
-from mdlora.training import Progress
+from mdlora.training import Progress, SilentProgress
 
-__all__ = ["JobProgress", "run_jobs"]
+__all__ = ["JobProgress", "SilentJobs", "run_jobs"]
 
 
 class JobProgress(Protocol):
@@ -26,6 +26,17 @@ class JobProgress(Protocol):
 
     def cell(self, cell: dict[str, Any]) -> None:
         """A cell is done."""
+
+
+class SilentJobs:
+    """Tells nobody."""
+
+    def for_job(self, name: str) -> Progress:
+        """Silent too."""
+        return SilentProgress()
+
+    def cell(self, cell: dict[str, Any]) -> None:
+        """Nothing."""
 
 
 def run_jobs(

@@ -109,10 +109,10 @@ def resume(path: str | Path, *, progress: Progress | None = None, inexact: bool 
     Args:
         path: the run folder.
         progress: told of steps.
-        inexact: go on even with another torch version or device than before.
+        inexact: go on even with another torch version, device or thread count than before.
 
     Raises:
-        RunError: not a run folder, its data changed, or torch or the device did.
+        RunError: not a run folder, its data changed, or torch, the device or the threads did.
     """
     folder = RunFolder(path)
     config = folder.config()

@@ -37,9 +37,7 @@ def test_last_differs_from_best(trained: Path) -> None:
     assert all(name.startswith("adapted.gates.") for name in moved)  # the last phase's own part
 
 
-@pytest.mark.parametrize(
-    ("adapter", "method"), [(None, "base"), (mdlora.MLoRA(rank=2), "mlora")]
-)
+@pytest.mark.parametrize(("adapter", "method"), [(None, "base"), (mdlora.MLoRA(rank=2), "mlora")])
 def test_the_adapter_names_the_method(
     adapter: mdlora.MLoRA | None, method: str, tiny_data: Dataset, tmp_path: Path
 ) -> None:

@@ -124,9 +124,7 @@ def test_evaluate_agrees_with_scikit_learn(
     trained: Path, folder: Path, tmp_path: Path, mdlora: Call, which: str
 ) -> None:
     file = tmp_path / "figures.json"
-    code, _, _ = mdlora(
-        "evaluate", trained, "--which", which, "--replicates", 30, "--json", file
-    )
+    code, _, _ = mdlora("evaluate", trained, "--which", which, "--replicates", 30, "--json", file)
     assert code == 0
     figures = json.loads(file.read_text(encoding="utf-8"))
     rows = load_dataset(folder).split("test")
