@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--runs", type=int, default=5, help="rounds (default: 5)")
     parser.add_argument("--threads", type=int, default=1, help="default: 1")
-    parser.add_argument("--rows", type=int | None, help="training rows (default: all)")
+    parser.add_argument("--rows", type=int | None, help="training rows of a run (default: 150,000)")
     add_json(parser)
     options = parse(parser, given[1:])
 

@@ -69,14 +69,11 @@ def compare(
         for seed in seeds
         for backbone in backbones
     ]
-    run_jobs(jobs, data, source, processes, progress or SilentJobs())
-    cells = [
-        cell
-        for backbone in backbones
-        for method in methods
-        for seed in seeds
-        if (cell := read_cell(folder, backbone, method, seed)) is not None
-    ]
+    progress = progress or SilentJobs()
+    for cell in _cells(folder, backbones, methods, seeds):
+        progress.cell(cell)  # those that an earlier call finished
+    run_jobs(jobs, data, source, processes, progress)
+    cells = _cells(folder, backbones, methods, seeds)
     oracle = next((cell["oracle"] for cell in cells if cell["oracle"] is not None), None)
     plain = [{k: v for k, v in cell.items() if k not in ("curve", "gates")} for cell in cells]
     notes = _notes(cells, data)
@@ -146,6 +143,19 @@ def _claim(folder: Path, config: RunConfig, data: Dataset) -> dict[str, Any]:
             "another --out."
         )
     return about
+
+
+def _cells(
+    folder: Path, backbones: Sequence[str], methods: Sequence[str], seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The finished cells."""
+    found = [
+        read_cell(folder, backbone, method, seed)
+        for backbone in backbones
+        for method in methods
+        for seed in seeds
+    ]
+    return [cell for cell in found if cell is not None]
 
 
 def _notes(cells: Sequence[dict[str, Any]], data: Dataset) -> list[str]:

@@ -190,7 +190,17 @@ def test_full_disk_at_any_write(
     writes = _count_writes(config, data, tmp_path / "whole", monkeypatch)
     assert writes > 30
     # Early on; a metrics line or a state in the midst; and each file of the final weights.
-    for good in (5, 9, 12, writes // 2, writes // 2 + 1, *range(writes - 9, writes)):
+    for good in (
+        5,
+        9,
+        12,
+        writes // 2,
+        writes // 2 + 1,
+        writes - 9,
+        writes - 5,
+        writes - 2,
+        writes - 1,
+    ):
         run = tmp_path / f"run{good}"
         with monkeypatch.context() as patch:
             _FullDisk(patch, good)

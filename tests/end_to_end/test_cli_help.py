@@ -1,0 +1,115 @@
+"""Help, defaults, and a configuration that can be read back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+import mdlora as library
+from mdlora.cli.main import VERBS, main
+from mdlora.config import RunConfig, load_config
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def _mdlora_help() -> float:
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from mdlora.cli.main import main; sys.exit(main())",
+         "--help"], capture_output=True, text=True, check=True
+    )  # fmt: skip
+    assert all(verb in done.stdout for verb in VERBS)
+    return time.perf_counter() - began
+
+
+def test_help_is_quick() -> None:
+    assert min(_mdlora_help() for _ in range(3)) < 0.6
+
+
+def test_help_loads_no_heavy_library() -> None:
+    code = (
+        "import sys; from mdlora.cli.main import main; main(['--help']); "
+        "print([m for m in ('torch', 'numpy', 'polars', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("[]\n")
+
+
+def test_version(mdlora: Call) -> None:
+    assert mdlora("--version") == (0, f"mdlora {library.__version__}\n", "")
+
+
+def test_no_verb_is_wrong_use(mdlora: Call) -> None:
+    code, said, _ = mdlora()
+    assert (code, said.startswith("usage: mdlora")) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["train"], ["--training.lr LR", "(type: float, default: 0.001)", "Short forms:"]),
+        (["train"], ["--backbone.hidden", "default: (256, 128, 64)", "--plan.patience"]),
+        (["compare"], ["--seeds", "default: 1,2,3,4,5", "--adapter.temperature"]),
+        (["evaluate"], ["--replicates", "(default: 200)", "type: int"]),
+        (["predict"], ["ROWS.parquet", "--which {best,last}"]),
+        (["prepare"], ["movielens", "synthetic"]),
+        (["prepare", "synthetic"], ["--rows ROWS", "default: "]),
+        (["prepare", "movielens"], ["{gender,age,occupation}"]),
+        (["demo"], ["--out", "(default: demo)"]),
+        (["bench"], ["train"]),
+    ],
+)
+def test_help_of_a_verb(
+    arguments: list[str], wanted: list[str], mdlora: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    code, said, err = mdlora(*arguments, "--help")
+    assert (code, err) == (0, "")
+    for phrase in wanted:
+        assert phrase in said
+    assert "Path to a configuration file" not in said  # --config alone reads files
+
+
+def test_config_is_complete_and_reproduces_the_run(
+    trained: Path,
+    folder: Path,
+    tmp_path: Path,
+    mdlora: Call,
+    assert_same_run: Callable[[Path, Path], None],
+) -> None:
+    plain = yaml.safe_load((trained / "config.yaml").read_text(encoding="utf-8"))
+    config = load_config(trained / "config.yaml")
+    assert list(plain) == [field.name for field in fields(RunConfig)]
+    for name in ("data", "backbone", "adapter", "plan", "training"):
+        assert list(plain[name]) == [f.name for f in fields(getattr(config, name))]
+    run = tmp_path / "again"
+    assert mdlora("train", folder, "--config", trained / "config.yaml", "--out", run)[0] == 0
+    assert (run / "config.yaml").read_bytes() == (trained / "config.yaml").read_bytes()
+    assert_same_run(run, trained)
+
+
+def test_options_win_over_the_file(folder: Path, tmp_path: Path, tiny_options: list[str]) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(
+        "method: mlora\nseed: 4\nbackbone: {name: mlp, embed_dim: 3, hidden: [8]}\n"
+        "plan: {max_epochs: 0}\ntraining: {lr: 0.5, betas: [0.8, 0.9]}\n",
+        encoding="utf-8",
+    )
+    options = ["--training.lr=0.25", "--backbone", "deepfm", "--seed=9", "--backbone.hidden=[6,5]"]
+    run = tmp_path / "run"
+    asked = ["train", str(folder), "--out", str(run), "--config", str(file), "--quiet"]
+    assert main([*asked, *options]) == 0
+    config = load_config(run / "config.yaml")
+    assert (config.method, config.seed) == ("mlora", 9)
+    backbone = config.backbone
+    assert (backbone.name, backbone.embed_dim, backbone.hidden) == ("deepfm", 3, (6, 5))
+    assert (config.training.lr, config.training.betas) == (0.25, (0.8, 0.9))
+    assert (config.plan.max_epochs, config.plan.patience) == (0, 3)
+    assert config.data.path == str(folder)
