@@ -224,12 +224,9 @@ class AdaptedModel(nn.Module):
                 chosen = route.flat_experts()
                 used[chosen if weights is None else chosen[weights > 0]] = True
             return used
-        used = torch.zeros(self.num_experts + 1, dtype=torch.bool, device=domain.device)
-        if expert is not None:
-            used[expert] = True  # -1, none, marks the spare last place
-            return used[:-1]
-        used[domain - 1] = True
-        own = used[: self.num_domains]
+        if expert is not None:  # -1, none, is counted in a spare first place
+            return (expert + 1).bincount(minlength=self.num_experts + 1)[1:] > 0
+        own = domain.bincount(minlength=self.num_domains + 1)[1:] > 0
         return own.repeat(self.config.experts_in_a_domain)
 
     def freeze(self, *parts: Literal["module", "experts", "gates"]) -> None:
