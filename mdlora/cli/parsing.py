@@ -179,10 +179,13 @@ def read_sections(options: Namespace, **top: Any) -> RunConfig:
     plain: dict[str, Any] = {
         name: vars(options[name]) if options[name] is not None else {} for name in _SECTIONS
     }
-    if base.plan.phases is not None:
-        plain["plan"] = {**plain["plan"], "phases": base.plan.phases}
-    if "path" in top:
-        plain["data"] = {**plain["data"], "path": top.pop("path")}
+    for name, fields_of_file in _NOT_ARGUMENTS.items():
+        section = getattr(base, name)
+        kept = {field: getattr(section, field) for field in fields_of_file}
+        plain[name] = {**plain[name], **kept}
+    path = top.pop("path", None)
+    if path is not None:
+        plain["data"]["path"] = path
     plain.update({name: value for name, value in top.items() if value is not None})
     for name in ("method", "seed"):
         plain.setdefault(name, getattr(base, name))

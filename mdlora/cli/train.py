@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> None:
     options = parse(parser, add_sections(parser, arguments))
     if options.resume is not None:
         _refuse_beside_resume(arguments, options.data_folder)
-    elif options.data_folder is None or options.out is None:
+    elif options.out is None:
         raise ConfigError("Give DATA and --out, or --resume RUN.")
 
     from mdlora.cli.showing import progress_bars, show_evaluation
@@ -54,7 +54,9 @@ def run(arguments: Sequence[str]) -> None:
             config = read_sections(
                 options, method=options.method, seed=options.seed, path=options.data_folder
             )
-            data = load_dataset(options.data_folder)
+            if config.data.path is None:
+                raise ConfigError("Give DATA, or data.path in the file of --config.")
+            data = load_dataset(config.data.path)
             done = train_config(config, data, options.out, progress=progress)
     result = done.evaluate("test", data)
     report_run(done, data, result)

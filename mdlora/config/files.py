@@ -80,7 +80,9 @@ def _build(kind: type, values: Any, where: str) -> Any:
     known = [f.name for f in fields(kind)]
     for key in values:
         if key not in known:
-            raise ConfigError(where + unknown_name("setting", str(key), known))
+            place, _, section = where.rpartition(" ")
+            what = f"setting of {section.rstrip('.')}" if section else "setting"
+            raise ConfigError(f"{place} {unknown_name(what, str(key), known)}".strip())
     given = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
     if kind is PlanConfig and given.get("phases") is not None:
         given["phases"] = tuple(_build(Phase, p, f"{where}phases: ") for p in given["phases"])

@@ -46,9 +46,21 @@ class Job:
         return f"{self.backbone}, seed {self.seed}"
 
     def todo(self) -> tuple[str, ...]:
-        """Methods without a finished cell, in the order in which one can build on another."""
-        wanted = [m for m in _ORDER if m in self.methods]
-        return tuple(m for m in wanted if read_cell(self.out, self.backbone, m, self.seed) is None)
+        """Methods that remain, in the order in which one can build on another."""
+        return tuple(m for m in _ORDER if m in self.methods and not self.is_done(m))
+
+    def is_done(self, method: str) -> bool:
+        """Whether a method's cell is finished, and still fits the other methods."""
+        cell = read_cell(self.out, self.backbone, method, self.seed)
+        if cell is None:
+            return False
+        adapters = {"mlora", "moe-mlora"} & set(self.methods)
+        if method != "base-extra" or not adapters:
+            return True
+        # An adapter method that came later may have taken other epochs than the control did.
+        if not all(_finished(self, adapter) for adapter in adapters):
+            return False
+        return bool(cell["epochs"]["extra"] == _extra_epochs(self))
 
 
 def cell_name(backbone: str, method: str, seed: int) -> str:
@@ -67,13 +79,24 @@ def read_cell(out: Path, backbone: str, method: str, seed: int) -> dict[str, Any
 
 def run_job(job: Job, data: Dataset, progress: Progress) -> Iterator[dict[str, Any]]:
     """Train and evaluate what is missing of a job; yields each cell once it is on disk."""
-    for method in job.todo():
+    for method in _ORDER:
+        if method not in job.methods or job.is_done(method):
+            continue
+        _forget(job, method)
         progress.note(f"{job.name}: {method}")
         run = _train(job, method, data, progress)
         cell = _describe(run, job, method, data)
         path = job.out / "cells" / f"{cell_name(job.backbone, method, job.seed)}.json"
         atomic_write_text(path, json.dumps(cell) + "\n")
         yield cell
+
+
+def _forget(job: Job, method: str) -> None:
+    """Remove a cell that no longer fits, and its run."""
+    path = job.out / "cells" / f"{cell_name(job.backbone, method, job.seed)}.json"
+    if path.exists():
+        path.unlink()
+        shutil.rmtree(_folder(job, method))
 
 
 def _train(job: Job, method: str, data: Dataset, progress: Progress) -> Run:

@@ -106,7 +106,7 @@ def _checked(
     for backbone in backbones:
         get_backbone(backbone)
     for method in methods:
-        check_choice("methods", method, METHODS)
+        check_choice("method", method, METHODS)
     for what, given in (("seeds", seeds), ("methods", methods), ("backbones", backbones)):
         if not given:
             raise ConfigError(f"{what} is empty; give at least one.")
