@@ -148,6 +148,7 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> str:
                         if name == method and where == phase
                     ]
                     _bundle(axes, runs, colour(m, method), MARKERS[m % 8])
+        grid[0][0].set_ylim(*_curve_limits([100 * _number(p.get("wauc")) for p in curves]))
         for axes, phase in zip(grid[0], phases, strict=True):
             axes.set_title(clean(phase), fontsize=10, fontweight="bold")
         for axes in grid[-1]:
@@ -159,6 +160,16 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> str:
         add_legend(figure, handles)
         named = ", ".join(methods)
         return to_svg(figure, f"Learning curves of {named} over the phases {', '.join(phases)}")
+
+
+def _curve_limits(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Limits of the WAUC axis that show the later epochs: untrained starts lie far below."""
+    known = sorted(value for value in values if math.isfinite(value))
+    if not known:
+        return None, None
+    usual, top = known[len(known) // 5], known[-1]
+    spread = max(top - usual, 0.05)
+    return max(known[0], usual - spread) - 0.1 * spread, top + 0.1 * spread
 
 
 def _epoch_ticks(last: int) -> list[int]:

@@ -92,7 +92,8 @@ def _page(report: ComparisonReport | RunReport, parts: list[str], several: bool)
     if report.curves:
         parts.append(_heading("Learning curves"))
         caption = (
-            "Validation after each epoch, by phase. Thin lines are seeds, thick lines their mean "
+            "Validation after each epoch, by phase; the axis leaves out the untrained start. Thin "
+            "lines are seeds, thick lines their mean "
             "over the epochs that every seed reached."
         )
         for backbone, curves in _by_backbone(report.curves).items():
