@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
-from mdlora.adapters import AdaptedModel, linear_names
+from mdlora.adapters import AdaptedModel, hold_statistics, linear_names
 from mdlora.backbones import build_backbone
 from mdlora.config import BackboneConfig, MLoRA, MoEMLoRA
 from mdlora.embeddings import Embeddings
@@ -133,13 +132,14 @@ class CTRModel(nn.Module):
             for parameter in self.group(name):
                 parameter.requires_grad_(True)
 
-    def training_mode(self) -> None:
-        """Training mode, except that normalisation layers of frozen parts stay as in evaluation."""
+    def training_mode(self, groups: Sequence[ParameterGroup]) -> None:
+        """Training mode for these parts; normalisation layers of a frozen backbone stay still.
+
+        Dropout is on in every part.
+        """
         self.train()
-        for module in self.modules():
-            if isinstance(module, _NormBase):
-                learns = any(p.requires_grad for p in module.parameters())
-                module.train(learns)
+        if "backbone" not in groups:
+            hold_statistics(self.backbone)
 
     def state(self) -> dict[str, Tensor]:
         """Every parameter and buffer by name, each once, not copied."""

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from mdlora.cli.main import VERBS
-from mdlora.cli.parsing import parse, read_sections
+from mdlora.cli.parsing import parse
+from mdlora.cli.settings import read_sections
 from mdlora.config import (
     BackboneConfig,
     DataConfig,
@@ -48,7 +49,6 @@ SECTIONS: dict[str, type] = {
     "plan": PlanConfig,
     "training": TrainingConfig,
 }
-SHORT_FORMS = {"--backbone", "--device", "--threads"}  # of the commands with --config
 TINY = SyntheticConfig(
     rows=1600, domains=3, users=25, items=20, user_fields=1, item_fields=1, size_ratio=3.0
 )
@@ -123,8 +123,6 @@ def known_options(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
         parser = run_verb(name.split(), take_parser, monkeypatch).parser
         offered = [action for action in parser._actions if action.help != argparse.SUPPRESS]
         options = {o for a in offered for o in a.option_strings if o.startswith("--")}
-        if "--config" in options:
-            options |= SHORT_FORMS
         found[name] = options - {"--help"}
     return found
 

@@ -1,6 +1,6 @@
 """Low-rank adapters by domain on the linear layers of any module."""
 
-from mdlora.adapters.adapted import AdaptedModel, adapt, linear_names
+from mdlora.adapters.adapted import AdaptedModel, adapt, hold_statistics, linear_names
 from mdlora.adapters.bank import AdapterBank
 from mdlora.adapters.gate import Gate
 from mdlora.adapters.merge import domain_weights, merge_domain
@@ -18,6 +18,7 @@ __all__ = [
     "adapt",
     "choose_rank",
     "domain_weights",
+    "hold_statistics",
     "linear_names",
     "merge_domain",
 ]

@@ -18,7 +18,17 @@ from mdlora.adapters.state import Routing, ThreadState
 from mdlora.config import MLoRA, MoEMLoRA
 from mdlora.errors import AdapterError
 
-__all__ = ["AdaptedModel", "adapt", "linear_names"]
+__all__ = ["AdaptedModel", "adapt", "hold_statistics", "linear_names"]
+
+_NORMS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+)
 
 RouteMode = Literal["none", "own", "gate"]
 
@@ -38,6 +48,13 @@ def linear_names(module: nn.Module, pattern: str) -> list[str]:
             "Use targets='*' to adapt them all."
         )
     return chosen
+
+
+def hold_statistics(module: nn.Module) -> None:
+    """Put normalisation layers that keep running statistics in evaluation mode."""
+    for layer in module.modules():
+        if isinstance(layer, _NORMS):
+            layer.eval()
 
 
 class _AddUpdate:
@@ -80,6 +97,7 @@ class AdaptedModel(nn.Module):
             )
         if config.num_domains is None:
             raise AdapterError("num_domains is missing: say how many domains there are.")
+        self._frozen: set[str] = set()
         self.module = module
         self.config = config
         self.num_domains = config.num_domains
@@ -232,10 +250,19 @@ class AdaptedModel(nn.Module):
     def freeze(self, *parts: Literal["module", "experts", "gates"]) -> None:
         """Freeze these parts: no gradient of theirs is computed. The rest is left as it is."""
         groups = {"module": self.module, "experts": self.banks, "gates": self.gates}
+        self._frozen.update(parts)
         for part in parts:
             if part not in groups:
                 raise AdapterError(f"No part {part!r} to freeze; choose of {', '.join(groups)}.")
             groups[part].requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> AdaptedModel:
+        """Training mode; a frozen module's normalisation layers stay in evaluation mode."""
+        super().train(mode)
+        if "module" in self._frozen:
+            hold_statistics(self.module)
+        return self
 
     def unwrap(self) -> nn.Module:
         """Take the hooks off and give the module back as it came."""

@@ -39,6 +39,8 @@ class Gate(nn.Module):
         self.embedding = nn.Embedding(num_domains + 1, config.gate_embed_dim)
         width = config.gate_embed_dim + (like.in_features if self.sees_input else 0)
         self.linear = nn.Linear(width, num_experts)
+        with torch.no_grad():
+            self.embedding.weight[0] = 0.0  # an unknown domain: the gate is its bias
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.register_buffer("prior", _prior(config, num_domains))

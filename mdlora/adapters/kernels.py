@@ -46,7 +46,7 @@ def update(
     if kernel == "masked":
         return masked(x, down, up, bias, route.mixture(x.dtype), output)
     delta = (gathered if kernel == "gathered" else segmented)(x, down, up, bias, route)
-    return delta if output is None else output + delta
+    return delta if output is None else output + delta.to(output.dtype)
 
 
 def masked(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -22,16 +22,8 @@ class DeepFM(MLPBackbone):
 
     uses_first_order = True
 
-    def __init__(
-        self,
-        num_fields: int,
-        embed_dim: int,
-        *,
-        num_dense: int = 0,
-        hidden: Sequence[int] = (256, 128, 64),
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__(num_fields, embed_dim, num_dense=num_dense, hidden=hidden, dropout=dropout)
+    def __init__(self, num_fields: int, embed_dim: int, **settings: Any) -> None:
+        super().__init__(num_fields, embed_dim, **settings)
         self.pairs = PairwiseInteraction()
 
     def forward(self, x: Embedded) -> Tensor:

@@ -18,9 +18,9 @@ from mdlora.bench.deepctr import deepctr_epoch, load_deepctr
 from mdlora.bench.memory import training_peak
 from mdlora.bench.ours import PHASES, our_epoch
 from mdlora.bench.rows import sample_rows, write_synthetic
-from mdlora.config import TrainingConfig, check_number
+from mdlora.config import TrainingConfig, check_count
 from mdlora.data import Dataset, load_dataset
-from mdlora.reports.tables import Table
+from mdlora.reports import Table
 from mdlora.training import Progress, SilentProgress
 from mdlora.training.batches import PhaseRows
 from mdlora.training.environment import describe_environment, use_threads
@@ -37,7 +37,7 @@ Epoch = Callable[[PhaseRows], float]
 
 
 def run_train_bench(
-    data: Path | None,
+    data: str | Path | None,
     *,
     runs: int = 5,
     threads: int = 1,
@@ -68,9 +68,9 @@ def run_train_bench(
         MissingExtraError: DeepCTR-Torch is not installed.
         ConfigError: runs, threads or rows is below 1.
     """
-    check_number("runs", runs, low=1)
-    check_number("threads", threads, low=1)
-    check_number("rows", rows, low=1, optional=True)
+    check_count("runs", runs, low=1)
+    check_count("threads", threads, low=1)
+    check_count("rows", rows, low=1, optional=True)
     load_deepctr()
     progress = progress or SilentProgress()
     with _folder(data, rows) as folder, use_threads(threads):
@@ -120,10 +120,10 @@ def bench_table(result: Mapping[str, Any]) -> Table:
 
 
 @contextmanager
-def _folder(data: Path | None, rows: int | None) -> Iterator[Path]:
+def _folder(data: str | Path | None, rows: int | None) -> Iterator[Path]:
     """The data folder, made for the time of the benchmark where none is given."""
     if data is not None:
-        yield data
+        yield Path(data)
         return
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "data"

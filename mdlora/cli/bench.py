@@ -33,8 +33,8 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--data", type=str | None, help="a data folder (default: made-up rows of ML-1M's shape)"
     )
-    parser.add_argument("--runs", type=int, default=5, help="rounds (default: 5)")
-    parser.add_argument("--threads", type=int, default=1, help="default: 1")
+    parser.add_argument("--runs", type=int, default=5, help="rounds; medians count")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of both sides")
     parser.add_argument("--rows", type=int | None, help="training rows of a run (default: 150,000)")
     add_json(parser)
     options = parse(parser, given[1:])

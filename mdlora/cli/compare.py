@@ -6,19 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from mdlora.cli.parsing import (
-    add_json,
-    add_sections,
-    make_parser,
-    parse,
-    read_sections,
-    split_list,
-    write_json,
-)
+from mdlora.cli.parsing import add_json, make_parser, parse, split_list, write_json
+from mdlora.cli.settings import add_sections, read_sections
 from mdlora.config import METHODS
 from mdlora.errors import ConfigError
 
-__all__ = ["run"]
+__all__ = ["interruptible", "pick_jobs", "run"]
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -31,20 +24,22 @@ def run(arguments: Sequence[str]) -> None:
         "mdlora compare DATA --backbone wdl --methods base,base-extra,mlora --seeds 1,2,3,4,5 "
         "--out DIR",
     )
-    parser.add_argument("data_folder", metavar="DATA", help="a prepared data folder")
+    parser.add_argument("data_folder", metavar="DATA", help="a data folder, or synthetic")
     parser.add_argument("--out", type=str, required=True, help="the comparison's folder")
     parser.add_argument(
         "--methods",
         type=str,
         default=",".join(METHODS),
-        help="names with commas between (default: all, controls included)",
+        help="names, commas between",
     )
-    parser.add_argument("--seeds", type=str, default="1,2,3,4,5", help="default: 1,2,3,4,5")
-    parser.add_argument("--backbones", type=str | None, help="several backbones, commas between")
+    parser.add_argument("--seeds", type=str, default="1,2,3,4,5", help="commas between")
+    parser.add_argument(
+        "--backbones", type=str | None, help="several, commas between (default: that of --backbone)"
+    )
     parser.add_argument(
         "--jobs",
         type=int | None,
-        help="processes, each training one seed with its own threads (default: one a core)",
+        help="processes, each training one seed with its own threads (default: cores / threads)",
     )
     add_json(parser)
     options = parse(parser, add_sections(parser, arguments))
@@ -59,10 +54,11 @@ def run(arguments: Sequence[str]) -> None:
     from mdlora.cli.showing import JobBars, show_comparison
     from mdlora.experiments import compare
 
+    assert config.data.path is not None
     num_cells = len(seeds) * len(backbones) * len({"base", *methods})
     with interruptible(), JobBars(num_cells) as bars:
         result = compare(
-            options.data_folder,
+            config.data.path,
             out=options.out,
             config=config,
             backbones=backbones,
@@ -70,6 +66,7 @@ def run(arguments: Sequence[str]) -> None:
             seeds=seeds,
             processes=jobs,
             progress=bars,
+            title=f"Comparison on {options.data_folder}",
         )
     show_comparison(result)
     print(f"Report: {options.out}/report.html")

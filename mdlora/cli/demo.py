@@ -20,8 +20,8 @@ def run(arguments: Sequence[str]) -> None:
         "synthetic log, whose true click probabilities are known. About two minutes on two cores.",
         "mdlora demo --out demo",
     )
-    parser.add_argument("--out", type=str, default="demo", help="folder (default: demo)")
-    parser.add_argument("--seeds", type=str, default="1,2,3,4,5", help="default: 1,2,3,4,5")
+    parser.add_argument("--out", type=str, default="demo", help="folder of the comparison")
+    parser.add_argument("--seeds", type=str, default="1,2,3,4,5", help="commas between")
     parser.add_argument("--jobs", type=int | None, help="processes (default: one a core)")
     add_json(parser)
     options = parse(parser, arguments)

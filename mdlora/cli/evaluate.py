@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from mdlora.cli.parsing import add_json, make_parser, parse, write_json
-from mdlora.config import check_number
+from mdlora.cli.parsing import add_json, make_parser, parse, value_of, write_json
+from mdlora.cli.scoring import add_scoring, load_scoring_run
+from mdlora.config import check_count
+from mdlora.errors import ConfigError
 
 __all__ = ["run"]
 
@@ -26,41 +28,44 @@ def run(arguments: Sequence[str]) -> None:
         "--split",
         type=Literal["train", "validation", "test"],
         default="test",
-        help="rows to score (default: test)",
+        help="rows to score",
     )
     parser.add_argument(
         "--data",
         type=str | None,
         help="another data folder, or one Parquet file (default: the run's own data)",
     )
+    add_scoring(parser)
     parser.add_argument(
-        "--which",
-        type=Literal["best", "last"],
-        default="best",
-        help="weights that validation chose, or those of the last step (default: best)",
+        "--replicates", type=int, default=200, help="bootstrap draws; 0: no intervals"
     )
-    parser.add_argument(
-        "--replicates", type=int, default=200, help="bootstrap draws; 0: none (default: 200)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
     add_json(parser)
     options = parse(parser, arguments)
+    check_count("--replicates", options.replicates, low=0)
+    if options.replicates == 1:
+        raise ConfigError("--replicates=1 gives no interval; give 0 for none, or at least 2.")
+    check_count("--seed", options.seed, low=0)
+    one_file = options.data is not None and Path(options.data).is_file()
+    if one_file and value_of(arguments, "--split") is not None:
+        raise ConfigError(
+            f"--data {options.data} is one file, all of whose rows are scored; leave out --split, "
+            "or give --data a data folder."
+        )
 
     from mdlora.cli.showing import show_evaluation
     from mdlora.data import load_dataset, read_split
-    from mdlora.training import load_run
 
-    check_number("--replicates", options.replicates, low=0)
-    done = load_run(options.run_folder, options.which)
+    done = load_scoring_run(options)
     schema = done.model.schema
-    if options.data is not None and Path(options.data).is_file():
+    if one_file:
         rows = read_split(options.data, schema)
     else:
         data = done.data() if options.data is None else load_dataset(options.data)
         rows = data.encoded_by(schema).split(options.split)
     result, intervals = done.evaluate_rows(rows, replicates=options.replicates, seed=options.seed)
-    plain = result.to_json()
     shown = None if intervals is None else intervals.to_json()
     title = f"{done.path}: {options.which} weights, {rows.name} rows"
-    show_evaluation(result, title, shown)
-    write_json(options.json, {**plain, "which": options.which, "intervals": shown})
+    show_evaluation(result, title, rows.unseen, shown)
+    about = {"which": options.which, "intervals": shown, "unseen": rows.unseen}
+    write_json(options.json, {**result.to_json(), **about})

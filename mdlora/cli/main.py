@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Sequence
 
 from mdlora.config.checks import unknown_name
@@ -58,6 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except SystemExit as stop:  # argparse's own --help
         return int(stop.code or 0)
+    except Exception:  # noqa: BLE001 - whatever else comes here is a defect, and is told whole
+        traceback.print_exc()
+        print(
+            f"mdlora {verb}: a defect of mdlora. Please report it with these lines.",
+            file=sys.stderr,
+        )
+        return FAILED
     return DONE
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-from mdlora.cli.parsing import make_parser, parse
+from mdlora.cli.parsing import check_can_write, make_parser, parse
+from mdlora.cli.scoring import add_scoring, load_scoring_run
 
 __all__ = ["run"]
 
@@ -22,18 +22,12 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument("run_folder", metavar="RUN", help="a finished run folder")
     parser.add_argument("rows", metavar="ROWS.parquet", help="rows with the schema's columns")
     parser.add_argument("--out", type=str, required=True, help="the Parquet file to write")
-    parser.add_argument(
-        "--which",
-        type=Literal["best", "last"],
-        default="best",
-        help="weights that validation chose, or those of the last step (default: best)",
-    )
+    add_scoring(parser)
     options = parse(parser, arguments)
+    check_can_write("--out", options.out)
 
-    from mdlora.training import load_run
+    from mdlora.cli.showing import show_unseen
 
-    summary = load_run(options.run_folder, options.which).predict_file(options.rows, options.out)
+    summary = load_scoring_run(options).predict_file(options.rows, options.out)
     print(f"{summary['rows']:,} rows scored: {options.out}")
-    for field, count in summary["unseen"].items():
-        if count:
-            print(f"{count:,} rows have a {field} that training never saw.")
+    show_unseen(summary["unseen"])

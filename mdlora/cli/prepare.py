@@ -48,7 +48,9 @@ def _movielens(arguments: Sequence[str]) -> dict[str, Any]:
         "Make a data folder of MovieLens-1M. Without --raw, GroupLens' zip is downloaded.",
         "mdlora prepare movielens --raw ml-1m.zip --by gender --out data/ml-gender",
     )
-    parser.add_argument("--raw", type=str | None, help="ml-1m.zip or its unpacked folder")
+    parser.add_argument(
+        "--raw", type=str | None, help="ml-1m.zip or its unpacked folder (default: download)"
+    )
     parser.add_argument(
         "--by",
         type=Literal["gender", "age", "occupation"],
@@ -61,17 +63,15 @@ def _movielens(arguments: Sequence[str]) -> dict[str, Any]:
         type=Literal["ids", "all"],
         default="ids",
         help="ids: user, movie and domain, as in the papers; all: also gender, age, occupation, "
-        "zip prefix and year (default: ids)",
+        "zip prefix and year",
     )
-    parser.add_argument(
-        "--positive", type=int, default=5, help="stars that make a click, 1 to 5 (default: 5)"
-    )
+    parser.add_argument("--positive", type=int, default=5, help="stars that make a click, 1 to 5")
     parser.add_argument(
         "--splits",
         type=str | None,
         help="Parquet file of given splits by user_id and movie_id (default: 3:1:1 by --seed)",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the random split (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, help="of the random split")
     add_json(parser)
     options = parse(parser, arguments)
 

@@ -14,14 +14,21 @@ from rich.progress import Progress as Bars
 from mdlora.evaluation import EvaluationResult
 from mdlora.reports import (
     Table,
-    comparison_table,
+    comparison_tables,
     domain_tables,
     evaluation_domain_table,
     evaluation_table,
 )
 from mdlora.training import BarProgress, Progress, SilentProgress
 
-__all__ = ["JobBars", "progress_bars", "show_comparison", "show_evaluation", "show_table"]
+__all__ = [
+    "JobBars",
+    "progress_bars",
+    "show_comparison",
+    "show_evaluation",
+    "show_table",
+    "show_unseen",
+]
 
 
 def show_table(table: Table) -> None:
@@ -33,19 +40,31 @@ def show_table(table: Table) -> None:
 
 
 def show_evaluation(
-    result: EvaluationResult, title: str, intervals: Mapping[str, Any] | None = None
+    result: EvaluationResult,
+    title: str,
+    unseen: Mapping[str, int],
+    intervals: Mapping[str, Any] | None = None,
 ) -> None:
-    """Print the figures of one split."""
+    """Print the figures of one split, and what a reader should know of its rows."""
     print(title)
     plain = result.to_json()
     show_table(evaluation_table(plain, intervals))
     show_table(evaluation_domain_table(plain, intervals))
+    if result.left_out:
+        print(f"Left out of WAUC, for want of clicks or non-clicks: {', '.join(result.left_out)}.")
+    show_unseen(unseen)
+
+
+def show_unseen(unseen: Mapping[str, int]) -> None:
+    """Say for each field how many rows have a value that training never saw, if any."""
+    for field, count in unseen.items():
+        if count:
+            print(f"{count:,} rows have a {field} that training never saw.")
 
 
 def show_comparison(result: Mapping[str, Any]) -> None:
     """Print a comparison."""
-    show_table(comparison_table(result))
-    for table in domain_tables(result):
+    for table in (*comparison_tables(result), *domain_tables(result)):
         show_table(table)
     for note in result.get("notes", ()):
         print(f"Note: {note}")

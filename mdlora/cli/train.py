@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mdlora.cli.parsing import add_json, add_sections, make_parser, parse, read_sections, switch
-from mdlora.cli.parsing import write_json as write_json_file
+from mdlora.cli.parsing import add_json, make_parser, parse, switch, write_json
+from mdlora.cli.settings import add_sections, read_sections
 from mdlora.errors import ConfigError
 
 __all__ = ["run"]
@@ -21,10 +21,12 @@ def run(arguments: Sequence[str]) -> None:
         "Train one model on a data folder (or on 'synthetic'), phase by phase.",
         "mdlora train DATA --backbone wdl --method moe-mlora --seed 1 --out runs/first",
     )
-    parser.add_argument("data_folder", nargs="?", metavar="DATA", help="a prepared data folder")
+    parser.add_argument(
+        "data_folder", nargs="?", metavar="DATA", help="a data folder, or synthetic"
+    )
     parser.add_argument("--out", type=str | None, help="the run folder, new or empty")
     parser.add_argument("--resume", type=str | None, help="go on with this interrupted run")
-    switch(parser, "--inexact", "resume even with another torch version, device or thread count")
+    switch(parser, "--inexact", "resume even with another torch version, device or processor")
     switch(parser, "--quiet", "no progress bars")
     parser.add_argument(
         "--method",
@@ -60,9 +62,10 @@ def run(arguments: Sequence[str]) -> None:
             done = train_config(config, data, options.out, progress=progress)
     result = done.evaluate("test", data)
     report_run(done, data, result)
-    show_evaluation(result, f"{done.config.method} on {done.config.backbone.name}, test split")
+    title = f"{done.config.method} on {done.config.backbone.name}, test split"
+    show_evaluation(result, title, data.split("test").unseen)
     print(f"Run folder: {done.path}  (report: {done.path / 'report.html'})")
-    write_json_file(options.json, result.to_json())
+    write_json(options.json, result.to_json())
 
 
 @contextmanager

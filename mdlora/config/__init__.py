@@ -1,11 +1,18 @@
 """Every setting of a run, as frozen dataclasses that refuse bad values at once. Without torch."""
 
 from mdlora.config.adapters import MLoRA, MoEMLoRA
-from mdlora.config.checks import check_choice, check_count, check_number, unknown_name
+from mdlora.config.checks import (
+    check_choice,
+    check_count,
+    check_number,
+    did_you_mean,
+    unknown_name,
+)
 from mdlora.config.files import config_from_dict, config_to_yaml, load_config
 from mdlora.config.plan import Phase, PlanConfig, held_out_share
 from mdlora.config.sections import (
     METHODS,
+    SECTIONS,
     BackboneConfig,
     DataConfig,
     RunConfig,
@@ -14,6 +21,7 @@ from mdlora.config.sections import (
 
 __all__ = [
     "METHODS",
+    "SECTIONS",
     "BackboneConfig",
     "DataConfig",
     "MLoRA",
@@ -27,6 +35,7 @@ __all__ = [
     "check_number",
     "config_from_dict",
     "config_to_yaml",
+    "did_you_mean",
     "held_out_share",
     "load_config",
     "unknown_name",

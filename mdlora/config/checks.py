@@ -9,7 +9,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from mdlora.errors import ConfigError
 
-__all__ = ["check_choice", "check_count", "check_literals", "check_number", "unknown_name"]
+__all__ = [
+    "check_choice",
+    "check_count",
+    "check_literals",
+    "check_number",
+    "did_you_mean",
+    "unknown_name",
+]
 
 
 def check_number(
@@ -61,6 +68,10 @@ def check_literals(section: Any, prefix: str) -> None:
 def unknown_name(what: str, given: str, known: Iterable[str]) -> str:
     """The sentence for a name that nobody knows, with a suggestion where one is near."""
     choices = list(known)
-    near = difflib.get_close_matches(given, choices, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"No {what} {given!r}.{hint} Known: {', '.join(choices)}."
+    return f"No {what} {given!r}.{did_you_mean(given, choices)} Known: {', '.join(choices)}."
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """A question for the nearest of `known`, with a space before it; empty where none is near."""
+    near = difflib.get_close_matches(given, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from mdlora.config.adapters import MoEMLoRA
 from mdlora.config.checks import unknown_name
 from mdlora.config.plan import Phase, PlanConfig
-from mdlora.config.sections import BackboneConfig, DataConfig, RunConfig, TrainingConfig
+from mdlora.config.sections import SECTIONS, RunConfig
 from mdlora.errors import ConfigError
 
 __all__ = ["config_from_dict", "config_to_yaml", "load_config"]
-
-_SECTIONS: dict[str, type] = {
-    "data": DataConfig,
-    "backbone": BackboneConfig,
-    "adapter": MoEMLoRA,
-    "plan": PlanConfig,
-    "training": TrainingConfig,
-}
 
 
 def config_to_yaml(config: RunConfig) -> str:
@@ -63,7 +54,7 @@ def config_from_dict(plain: Mapping[str, Any], where: str = "") -> RunConfig:
         ConfigError: an unknown key, a value of another type than asked for, or out of range.
     """
     parts: dict[str, Any] = dict(plain)
-    for name, kind in _SECTIONS.items():
+    for name, kind in SECTIONS.items():
         if name in parts:
             parts[name] = _build(kind, parts[name], f"{where}{name}.")
     return _build(RunConfig, parts, where)  # type: ignore[no-any-return]
@@ -89,22 +80,17 @@ def _build(kind: type, values: Any, where: str) -> Any:
     from jsonargparse import ArgumentError, ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False)
+    hints = get_type_hints(kind)
     for name, value in given.items():
         if is_dataclass(value) or name == "phases":
             continue
-        parser.add_argument(f"--{name}", type=_hints(kind)[name])
+        parser.add_argument(f"--{name}", type=hints[name])
     simple = {n: v for n, v in given.items() if not is_dataclass(v) and n != "phases"}
     try:
         checked = parser.parse_object(_plain(simple)) if simple else {}
     except ArgumentError as error:
         raise ConfigError(f"{where}{_last_words(error)}") from error
     return kind(**{**given, **dict(vars(checked) if simple else {})})
-
-
-def _hints(kind: type) -> dict[str, Any]:
-    from typing import get_type_hints
-
-    return get_type_hints(kind)
 
 
 def _last_words(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from mdlora.config.checks import check_count, check_literals, check_number
@@ -72,10 +72,10 @@ class Phase:
         check_count(f"phase {self.name!r}: max_epochs", self.max_epochs, low=0)
         check_count(f"phase {self.name!r}: patience", self.patience, low=1, optional=True)
         check_number(f"phase {self.name!r}: lr", self.lr, low=0, low_open=True, optional=True)
-        if self.train in ("experts", "gate") and self.route == "none":
+        if self.train in ("experts", "gate", "all") and self.route == "none":
             raise ConfigError(
                 f"Phase {self.name!r} trains {self.train} but its route is 'none', so no row "
-                "would reach them; choose route 'own' or 'gate'."
+                "would reach its adapters; choose route 'own' or 'gate', or train 'backbone'."
             )
         if self.train == "gate" and self.route != "gate":
             raise ConfigError(f"Phase {self.name!r} trains the gate; its route must be 'gate'.")
@@ -86,12 +86,24 @@ class Phase:
             )
 
 
+_OF_METHODS_PHASES = {
+    "patience": "Give each phase its patience, and leave this out.",
+    "max_epochs": "Give each phase its max_epochs, and leave this out.",
+    "batches": "Give each phase its batches, and leave this out.",
+    "joint_start": "Begin with a phase that trains the backbone, and leave this out.",
+    "finetune_lr": "Give each phase its lr, and leave this out.",
+    "gate_lr": "Give each phase its lr, and leave this out.",
+}
+"""Settings of PlanConfig that only a method's own phases follow, and what to do instead."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
     """The settings that a method's phases share."""
 
     phases: tuple[Phase, ...] | None = None
-    """A plan of your own in place of the method's."""
+    """A plan of your own in place of the method's. Its phases carry their own patience,
+    max_epochs, batches and lr, so those settings of this section are refused beside it."""
 
     patience: int = 3
     """Evaluations without a better validation figure before a phase stops."""
@@ -135,6 +147,7 @@ class PlanConfig:
             names = [phase.name for phase in self.phases]
             if len(set(names)) < len(names):
                 raise ConfigError(f"plan.phases repeats a name: {', '.join(names)}.")
+            self._check_beside_phases(self.phases)
         check_literals(self, "plan.")
         check_count("plan.patience", self.patience, low=1)
         check_count("plan.max_epochs", self.max_epochs, low=0)
@@ -144,3 +157,21 @@ class PlanConfig:
         check_number("plan.finetune_lr", self.finetune_lr, low=0, low_open=True, optional=True)
         check_number("plan.gate_lr", self.gate_lr, low=0, low_open=True, optional=True)
         held_out_share(self.rows)
+
+    def _check_beside_phases(self, phases: tuple[Phase, ...]) -> None:
+        """Refuse settings that phases of one's own would leave without effect, or lack."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _OF_METHODS_PHASES and value != field.default:
+                raise ConfigError(
+                    f"plan.{field.name}={value} has no effect beside plan.phases: each phase "
+                    f"says itself what it does. {_OF_METHODS_PHASES[field.name]}"
+                )
+        if held_out_share(self.rows) is None:
+            for phase in phases:
+                if phase.rows != "all":
+                    raise ConfigError(
+                        f"Phase {phase.name!r} has rows {phase.rows!r}, but plan.rows is 'all': no "
+                        "rows are held out. Set plan.rows to a share, say held_out:0.2, or give "
+                        "the phase rows 'all'."
+                    )

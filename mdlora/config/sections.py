@@ -10,7 +10,14 @@ from mdlora.config.checks import check_choice, check_count, check_literals, chec
 from mdlora.config.plan import PlanConfig
 from mdlora.errors import ConfigError
 
-__all__ = ["METHODS", "BackboneConfig", "DataConfig", "RunConfig", "TrainingConfig"]
+__all__ = [
+    "METHODS",
+    "SECTIONS",
+    "BackboneConfig",
+    "DataConfig",
+    "RunConfig",
+    "TrainingConfig",
+]
 
 METHODS = (
     "base",
@@ -149,3 +156,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)
         check_count("seed", self.seed, low=0)
+
+
+SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "backbone": BackboneConfig,
+    "adapter": MoEMLoRA,
+    "plan": PlanConfig,
+    "training": TrainingConfig,
+}
+"""The sections of a RunConfig by name."""

@@ -4,7 +4,7 @@ from mdlora.data.dataset import SYNTHETIC, Dataset, Split, load_dataset, read_sp
 from mdlora.data.layout import ORACLE_COLUMN, SPLIT_NAMES, SplitName
 from mdlora.data.reading import read_rows
 from mdlora.data.splits import stratified_split
-from mdlora.data.summary import domain_rows, split_rows, summary_to_markdown
+from mdlora.data.summary import domain_rows, split_rows
 from mdlora.data.write import PreparedRows, prepare_rows, write_dataset
 
 __all__ = [
@@ -22,6 +22,5 @@ __all__ = [
     "read_split",
     "split_rows",
     "stratified_split",
-    "summary_to_markdown",
     "write_dataset",
 ]

@@ -12,7 +12,7 @@ from mdlora.data.layout import ORACLE_COLUMN
 from mdlora.errors import DataError
 from mdlora.schema import EncodedRows, Schema
 
-__all__ = ["check_parquet", "read_rows", "read_table"]
+__all__ = ["check_parquet", "read_rows", "read_table", "split_columns"]
 
 
 def check_parquet(path: Path, needed: Sequence[str]) -> tuple[int, list[str]]:
@@ -57,7 +57,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pa.Table:
 def read_rows(path: str | Path, schema: Schema) -> tuple[pa.Table, EncodedRows]:
     """New rows to score: the whole table as it stands, and its rows as ids.
 
-    The label is encoded if the file has it; other columns are carried along untouched.
+    Other columns, the label among them if the file has one, are carried along unread.
 
     Raises:
         DataError: the file cannot be read, lacks a field, or does not fit the schema.
@@ -65,10 +65,7 @@ def read_rows(path: str | Path, schema: Schema) -> tuple[pa.Table, EncodedRows]:
     path = Path(path)
     names = check_parquet(path, schema.field_names)[1]
     table = read_table(path, names)
-    encoded = schema.encode(
-        table, with_label=schema.label.name in table.column_names, source=str(path)
-    )
-    return table, encoded
+    return table, schema.encode(table, with_label=False, source=str(path))
 
 
 def split_columns(schema: Schema, there: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from mdlora.schema import EncodedRows, Schema
 
-__all__ = ["domain_rows", "split_rows", "summarise", "summary_to_markdown"]
+__all__ = ["domain_rows", "split_rows", "summarise"]
 
 
 def summarise(schema: Schema, splits: Mapping[str, tuple[pa.Table, EncodedRows]]) -> dict[str, Any]:
@@ -73,11 +73,6 @@ def domain_rows(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
-def summary_to_markdown(summary: Mapping[str, Any]) -> str:
-    """Both tables as Markdown."""
-    return f"{_markdown(split_rows(summary))}\n{_markdown(domain_rows(summary))}"
-
-
 def _by_domain(
     domain: npt.NDArray[np.int64], label: npt.NDArray[np.float32], num_domains: int
 ) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.floating]]:
@@ -104,10 +99,3 @@ def _number(value: int | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f} %"
-
-
-def _markdown(rows: list[tuple[str, ...]]) -> str:
-    header, *body = rows
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, rule, *body)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in cells)

@@ -13,6 +13,7 @@ from mdlora.evaluation.statistics import (
     mean_interval,
     paired_test,
 )
+from mdlora.evaluation.tables import Table, evaluation_domain_table, evaluation_table
 from mdlora.evaluation.verdicts import MIN_DIFFERENCE, MIN_SEEDS, SIGNIFICANCE, verdicts
 
 __all__ = [
@@ -24,8 +25,11 @@ __all__ = [
     "EvaluationResult",
     "Interval",
     "MeanInterval",
+    "Table",
     "bootstrap_intervals",
     "evaluate_scores",
+    "evaluation_domain_table",
+    "evaluation_table",
     "gate_report",
     "holm",
     "mean_gate_weights",

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 __all__ = ["decimal", "escape_cell", "percent"]
+
+# What Markdown would take for markup. An underscore between two letters or digits is only text,
+# and so is a star or a tilde between spaces.
+_MARKUP = re.compile(
+    r"[\\|<>`]"  # cells, tags, code
+    r"|(?<!\w)_+|_+(?!\w)"
+    r"|(?<!\s)[*~]|[*~](?!\s)"
+    r"|\](?=\()"  # links and pictures
+    r"|&(?=#?\w+;)"  # entities
+)
 
 
 def percent(fraction: float | None) -> str:
@@ -16,7 +28,6 @@ def decimal(value: float | None, places: int = 4) -> str:
 
 
 def escape_cell(text: str) -> str:
-    """Text that cannot break out of a Markdown table cell."""
-    for char in "\\`*_{}[]<>|":
-        text = text.replace(char, f"\\{char}")
-    return " ".join(text.split())
+    r"""Text that a Markdown table cell shows as it is: `domain_01` stays, `a|b` is `a\|b`."""
+    line = " ".join(text.split())
+    return _MARKUP.sub(lambda found: "".join(f"\\{char}" for char in found[0]), line)

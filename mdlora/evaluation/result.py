@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from mdlora.errors import DataError
-from mdlora.evaluation.formats import decimal, escape_cell, percent
+from mdlora.evaluation.formats import escape_cell
 from mdlora.evaluation.statistics import finite
+from mdlora.evaluation.tables import evaluation_domain_table, evaluation_table
 from mdlora.metrics import (
     GroupedAUC,
     RankedScores,
@@ -75,29 +76,13 @@ class EvaluationResult:
 
     def to_markdown(self) -> str:
         """Two Markdown tables: the whole split, then one row for each domain. AUCs are in %."""
-        whole = [
-            ("WAUC", percent(self.wauc)),
-            ("Mean AUC", percent(self.mean_auc)),
-            ("Overall AUC", percent(self.overall_auc)),
-            ("Log loss", decimal(self.log_loss)),
-            ("Calibration", decimal(self.calibration, 3)),
-            ("Rows", f"{self.rows:,}"),
-            ("Clicks", f"{self.clicks:,}"),
-        ]
-        if self.oracle_wauc is not None:
-            whole.insert(1, ("WAUC of the oracle", percent(self.oracle_wauc)))
-        lines = ["| metric | value |", "|---|---:|", *(f"| {a} | {b} |" for a, b in whole), ""]
-        lines += ["| domain | rows | clicks | AUC | log loss | calibration |"]
-        lines += ["|---|---:|---:|---:|---:|---:|"]
-        for d in self.domains:
-            lines.append(
-                f"| {escape_cell(d.name)} | {d.rows:,} | {d.clicks:,} | {percent(d.auc)} "
-                f"| {decimal(d.log_loss)} | {decimal(d.calibration, 3)} |"
-            )
+        plain = self.to_json()
+        text = f"{evaluation_table(plain).to_markdown()}\n"
+        text += evaluation_domain_table(plain).to_markdown()
         if self.left_out:
             names = ", ".join(escape_cell(name) for name in self.left_out)
-            lines += ["", f"Left out of WAUC, for want of clicks and non-clicks: {names}."]
-        return "\n".join(lines) + "\n"
+            text += f"\nLeft out of WAUC, for want of clicks and non-clicks: {names}.\n"
+        return text
 
 
 def evaluate_scores(

@@ -54,7 +54,7 @@ def verdicts(cells: Iterable[Mapping[str, Any]], baseline: str = "base") -> list
         if cell["wauc"] is not None:
             waucs[seed] = cell["wauc"]
     found = [
-        _compare(backbone, method, waucs, runs.get((backbone, baseline), {}))
+        _compare(backbone, method, waucs, runs.get((backbone, baseline), {}), baseline)
         for (backbone, method), waucs in runs.items()
         if method != baseline
     ]
@@ -67,7 +67,11 @@ def verdicts(cells: Iterable[Mapping[str, Any]], baseline: str = "base") -> list
 
 
 def _compare(
-    backbone: str, method: str, waucs: Mapping[Any, float], base: Mapping[Any, float]
+    backbone: str,
+    method: str,
+    waucs: Mapping[Any, float],
+    base: Mapping[Any, float],
+    baseline: str,
 ) -> dict[str, Any]:
     differences = [waucs[seed] - base[seed] for seed in waucs if seed in base]
     verdict: dict[str, Any] = {
@@ -86,7 +90,7 @@ def _compare(
         verdict["interval"] = list(mean.interval) if mean.interval else None
         verdict["p_uncorrected"] = paired_test(differences)
     if len(differences) == 0:
-        verdict["note"] = "No seed in common with the base: there is nothing to compare."
+        verdict["note"] = f"No seed in common with {baseline}: there is nothing to compare."
     elif len(differences) == 1:
         verdict["note"] = "One seed proves nothing: run at least five."
     elif len(differences) < MIN_SEEDS:

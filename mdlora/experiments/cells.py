@@ -14,10 +14,13 @@ from mdlora.config import BackboneConfig, RunConfig
 from mdlora.data import Dataset
 from mdlora.evaluation import gate_report
 from mdlora.files import atomic_write_text
+from mdlora.reports import run_facts
 from mdlora.training import Progress, Run, RunFolder, resume, train_config
 
 __all__ = ["Job", "cell_name", "read_cell", "run_job"]
 
+# Not METHODS, the order in which tables show them: here a method comes after those it builds on.
+# moe-mlora starts from mlora, and base-extra trains for as many epochs as these two took.
 _ORDER = (
     "base",
     "mlora",
@@ -85,7 +88,7 @@ def run_job(job: Job, data: Dataset, progress: Progress) -> Iterator[dict[str, A
         _forget(job, method)
         progress.note(f"{job.name}: {method}")
         run = _train(job, method, data, progress)
-        cell = _describe(run, job, method, data)
+        cell = _describe(run, data)
         path = job.out / "cells" / f"{cell_name(job.backbone, method, job.seed)}.json"
         atomic_write_text(path, json.dumps(cell) + "\n")
         yield cell
@@ -152,16 +155,15 @@ def _extra_epochs(job: Job) -> int:
     return most
 
 
-def _describe(run: Run, job: Job, method: str, data: Dataset) -> dict[str, Any]:
+def _describe(run: Run, data: Dataset) -> dict[str, Any]:
     result = run.evaluate("test", data)
     lines = run.metrics()
     ends = [line for line in lines if line.get("end")]
+    facts = run_facts(run, result)
     shown = ("phase", "epoch", "wauc", "train_loss")
     validation = data.split("validation")
     return {
-        "method": method,
-        "backbone": job.backbone,
-        "seed": job.seed,
+        **{key: facts.pop(key) for key in ("method", "backbone", "seed")},
         "wauc": result.wauc,
         "auc": {domain.name: domain.auc for domain in result.domains},
         "log_loss": result.log_loss,
@@ -172,10 +174,7 @@ def _describe(run: Run, job: Job, method: str, data: Dataset) -> dict[str, Any]:
         "calibration": result.calibration,
         "validation_wauc": ends[-1]["wauc"],
         "epochs": {end["phase"]: end["epochs"] for end in ends},
-        "route": ends[-1]["route"],
-        "left_out": list(result.left_out),
-        "judged_by_log_loss": sorted({n for end in ends for n in end["judged_by_log_loss"]}),
-        "judged_by_mean": sorted({n for end in ends for n in end["judged_by_mean"]}),
+        **facts,
         "oracle": result.oracle_wauc,
         "curve": [{k: line[k] for k in shown} for line in lines if not line.get("end")],
         "gates": gate_report(run.model, validation.categories, validation.domain),

@@ -9,17 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from mdlora.backbones import get_backbone
-from mdlora.config import METHODS, RunConfig, check_choice, config_to_yaml
+from mdlora.config import METHODS, RunConfig, check_choice, held_out_share
 from mdlora.data import Dataset, load_dataset
-from mdlora.errors import ConfigError, RunError
+from mdlora.errors import ConfigError
 from mdlora.evaluation import verdicts
 from mdlora.experiments.cells import Job, read_cell
+from mdlora.experiments.claim import claim
 from mdlora.experiments.workers import JobProgress, SilentJobs, run_jobs
 from mdlora.files import atomic_write_text
-from mdlora.reports import ComparisonReport, comparison_table, domain_tables, write_report
-from mdlora.training.environment import describe_environment, pick_device
+from mdlora.reports import (
+    ComparisonReport,
+    comparison_tables,
+    domain_tables,
+    result_notes,
+    write_report,
+)
 
 __all__ = ["compare"]
+
+_CONTROLS = ("base-extra", "base-wide", "base-finetuned")
+_ADAPTERS = ("mlora", "moe-mlora", "mlora-joint", "moe-mlora-joint")
 
 
 def compare(
@@ -53,17 +62,20 @@ def compare(
         title: of the report.
 
     Returns:
-        The content of results.json: "cells", "verdicts", "oracle", and what made them.
+        The content of results.json: "cells"; "verdicts" against base; "oracle", its WAUC or None;
+        "against_controls", the verdicts of the adapters against each control, its "baseline" (p is
+        Holm-corrected within each); "environment", versions, machine and settings; "notes".
 
     Raises:
         ConfigError: unknown names, or repeated seeds.
-        RunError: `out` holds another comparison, or a job failed.
+        RunError: `out` holds another comparison, or one begun with other versions or another
+            device; or a job failed.
     """
     methods = _checked(backbones, methods, seeds)
     folder = Path(out)
     data = load_dataset(source)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=source))
-    about = _claim(folder, config, data)
+    about = claim(folder, config, data)
     jobs = [
         Job(config=config, backbone=backbone, seed=seed, methods=methods, out=folder)
         for seed in seeds
@@ -76,17 +88,18 @@ def compare(
     cells = _cells(folder, backbones, methods, seeds)
     oracle = next((cell["oracle"] for cell in cells if cell["oracle"] is not None), None)
     plain = [{k: v for k, v in cell.items() if k not in ("curve", "gates")} for cell in cells]
-    notes = _notes(cells, data)
+    notes = _notes(cells, data, config)
     result: dict[str, Any] = {
         "cells": plain,
         "verdicts": verdicts(plain),
         "oracle": oracle,
+        "against_controls": _against_controls(plain),
         "environment": about,
         "notes": notes,
     }
     atomic_write_text(folder / "results.json", json.dumps(result, indent=1) + "\n")
     atomic_write_text(folder / "results.md", _markdown(result))
-    write_report(
+    write_report(  # last, so that a picture that fails takes no figures with it
         folder / "report.html",
         ComparisonReport(
             title=title or f"Comparison on {source}",
@@ -117,34 +130,6 @@ def _checked(
     return tuple(m for m in METHODS if m in methods or m == "base")
 
 
-def _claim(folder: Path, config: RunConfig, data: Dataset) -> dict[str, Any]:
-    """Start the comparison's folder, or check that it is of the same comparison."""
-    about = describe_environment(config.training.threads, pick_device(config.training.device))
-    about["data"] = data.fingerprint()
-    neutral = dataclasses.replace(
-        config, method="base", seed=0, backbone=dataclasses.replace(config.backbone, name="wdl")
-    )
-    wanted = {"data": about["data"], "config": config_to_yaml(neutral)}
-    path = folder / "comparison.json"
-    if not path.exists():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunError(f"{folder} is there and is no comparison. Choose another --out.")
-        atomic_write_text(path, json.dumps(wanted, indent=1) + "\n")
-        return about
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}. Choose another --out.") from error
-    if found.get("data") != wanted["data"]:
-        raise RunError(f"The data changed since {folder} was begun. Choose another --out.")
-    if found.get("config") != wanted["config"]:
-        raise RunError(
-            f"{folder} was begun with other settings (see {path}). Give the same, or choose "
-            "another --out."
-        )
-    return about
-
-
 def _cells(
     folder: Path, backbones: Sequence[str], methods: Sequence[str], seeds: Sequence[int]
 ) -> list[dict[str, Any]]:
@@ -158,24 +143,29 @@ def _cells(
     return [cell for cell in found if cell is not None]
 
 
-def _notes(cells: Sequence[dict[str, Any]], data: Dataset) -> list[str]:
-    notes = []
-    for key, text in (
-        ("left_out", "left out of WAUC, because their test rows hold one class"),
-        ("judged_by_log_loss", "too few validation rows of a class: adapters stopped by log loss"),
-        ("judged_by_mean", "no validation rows: adapters stopped by the other domains' mean"),
-    ):
-        names = sorted({name for cell in cells for name in cell[key]})
-        if names:
-            notes.append(f"Domains {', '.join(names)}: {text}.")
-    for split in ("validation", "test"):
-        for field, count in data.split(split).unseen.items():
-            if count:
-                notes.append(f"{count:,} {split} rows have a {field} that training never saw.")
-    kept = [c for c in cells if c["method"] in ("moe-mlora",) and c["route"] == "own"]
-    if kept:
-        seeds = ", ".join(f"{c['backbone']} seed {c['seed']}" for c in kept)
-        notes.append(f"moe-mlora kept the state before the gate, which validated best: {seeds}.")
+def _against_controls(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The verdicts of the adapter methods against each control that there is.
+
+    p is Holm-corrected within each control: a control is the baseline of a family of its own.
+    """
+    there = [control for control in _CONTROLS if any(c["method"] == control for c in cells)]
+    return [
+        {"baseline": control, **verdict}
+        for control in there
+        for verdict in verdicts(
+            [c for c in cells if c["method"] in (control, *_ADAPTERS)], baseline=control
+        )
+    ]
+
+
+def _notes(cells: Sequence[dict[str, Any]], data: Dataset, config: RunConfig) -> list[str]:
+    notes = result_notes(cells, data)
+    share = held_out_share(config.plan.rows)
+    if share is not None and config.plan.phases is None:
+        notes.append(
+            f"plan.rows={config.plan.rows}: base, and the first phase of base-finetuned, saw only "
+            f"the other {100 * (1 - share):g} % of the training rows. Compare with base-finetuned."
+        )
     return notes
 
 
@@ -196,8 +186,10 @@ def _gates(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _markdown(result: dict[str, Any]) -> str:
-    tables = [comparison_table(result), *domain_tables(result)]
-    about = result["environment"]
-    made = ", ".join(f"{k} {v}" for k, v in about.items() if v is not None)
+    tables = [*comparison_tables(result), *domain_tables(result)]
+    about = {k: v for k, v in result["environment"].items() if v is not None}
+    settings = about.pop("config")
+    made = ", ".join(f"{k} {v}" for k, v in about.items())
     notes = "".join(f"- {note}\n" for note in result["notes"])
-    return "\n".join(table.to_markdown() for table in tables) + f"\n{notes}\nMade with: {made}.\n"
+    text = "\n".join(table.to_markdown() for table in tables)
+    return f"{text}\n{notes}\nMade with: {made}.\n\nSettings:\n\n```yaml\n{settings}```\n"

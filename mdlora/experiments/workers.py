@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
 import signal
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import wait
 from typing import Any, Protocol
 
 from mdlora.data import Dataset, load_dataset
@@ -16,6 +18,9 @@ from mdlora.experiments.cells import Job, run_job
 from mdlora.training import Progress, SilentProgress
 
 __all__ = ["JobProgress", "SilentJobs", "run_jobs"]
+
+_INTERRUPTED = 130  # a worker that was asked to stop
+_PATIENCE = 60.0  # seconds for workers to end
 
 
 class JobProgress(Protocol):
@@ -45,7 +50,7 @@ def run_jobs(
     """Run all jobs; finished cells stay finished when this is interrupted.
 
     Raises:
-        RunError: a job failed; its error is in the message.
+        RunError: a job failed, and its error is in the message; or a worker process ended early.
         KeyboardInterrupt: Ctrl-C, after each job has saved where it was.
     """
     waiting = [job for job in jobs if job.todo()]
@@ -55,96 +60,122 @@ def run_jobs(
                 progress.cell(cell)
         return
     context = multiprocessing.get_context("spawn")
-    events: Any = context.Queue()
+    count = min(processes, len(waiting))
     tasks: Any = context.Queue()
-    for job in waiting:
-        tasks.put(job)
-    workers = [
-        context.Process(target=_work, args=(tasks, events, source), daemon=True)
-        for _ in range(min(processes, len(waiting)))
-    ]
-    for _ in workers:
-        tasks.put(None)
-    for worker in workers:
-        worker.start()
+    tasks.cancel_join_thread()  # jobs that nobody took do not keep this process from ending
+    for task in (*waiting, *[None] * count):
+        tasks.put(task)
+    workers: dict[Any, Any] = {}  # by the pipe's end that hears of them
     try:
-        _listen(workers, events, progress)
+        for _ in range(count):
+            ear, mouth = context.Pipe(duplex=False)
+            worker = context.Process(target=_work, args=(tasks, mouth, source), daemon=True)
+            worker.start()
+            workers[ear] = worker
+            mouth.close()  # the worker's is then the only one: when it ends, the pipe does
+        _listen(workers, progress)
     except BaseException:
-        for worker in workers:  # asked to save and end, not killed
+        for worker in workers.values():  # asked to save and end, not killed
             if worker.is_alive():
                 worker.terminate()
         raise
     finally:
-        for worker in workers:
-            worker.join(timeout=60)
+        _part(workers)
 
 
-def _listen(workers: Sequence[Any], events: Any, progress: JobProgress) -> None:
-    running = len(workers)
+def _listen(workers: Mapping[Any, Any], progress: JobProgress) -> None:
+    """Pass on what workers tell, until each has said "end"."""
+    running = set(workers)
     parts: dict[str, Progress] = {}
+    ear: Any
     while running:
-        try:
-            kind, name, payload = events.get(timeout=1)
-        except queue.Empty:
-            dead = [w.exitcode for w in workers if w.exitcode not in (None, 0)]
-            if dead:
+        for ear in wait(list(running)):
+            try:
+                kind, name, payload = ear.recv()
+            except (EOFError, OSError):  # OSError: in the middle of an event
+                workers[ear].join(timeout=_PATIENCE)
                 raise RunError(
-                    f"A worker process died with exit code {dead[0]} (out of memory?). "
-                    "Finished cells are kept: run the same command again, perhaps with --jobs 1."
+                    f"A worker process ended early, with exit code {workers[ear].exitcode} "
+                    "(stopped from outside, or out of memory?). Finished cells are kept: run the "
+                    "same command again, perhaps with --jobs 1."
                 ) from None
-            continue
-        if kind == "end":
-            running -= 1
-        elif kind == "error":
-            raise RunError(f"{name} failed: {payload}")
-        elif kind == "cell":
-            progress.cell(payload)
-        else:
-            part = parts.setdefault(name, progress.for_job(name))
-            getattr(part, kind)(*payload)
+            if kind == "end":
+                running.remove(ear)
+            elif kind == "error":
+                raise RunError(f"{name} failed: {payload}")
+            elif kind == "cell":
+                progress.cell(payload)
+            else:
+                part = parts.setdefault(name, progress.for_job(name))
+                getattr(part, kind)(*payload)
+
+
+def _part(workers: Mapping[Any, Any]) -> None:
+    """Wait for the workers' ends; what they still tell is read, since a full pipe blocks them."""
+    deadline = time.monotonic() + _PATIENCE
+    talking = set(workers)
+    ear: Any
+    while talking and (left := deadline - time.monotonic()) > 0:
+        for ear in wait(list(talking), timeout=left):
+            try:
+                ear.recv_bytes()
+            except (EOFError, OSError):
+                talking.remove(ear)
+    for worker in workers.values():
+        worker.join(timeout=max(deadline - time.monotonic(), 0.1))
+    for ear in workers:
+        ear.close()
 
 
 class _Sender:
     """Progress of a worker, sent to the parent; ends the worker if the parent is gone."""
 
-    def __init__(self, events: Any, name: str, parent: int) -> None:
-        self.events, self.name, self.parent = events, name, parent
+    def __init__(self, mouth: Any, name: str) -> None:
+        self.mouth, self.name = mouth, name
         self.rows = 0
         self.steps = 0
 
     def phase(self, name: str, epoch: int, total_rows: int, done_rows: int) -> None:
         self.rows = self.steps = 0
-        self.events.put(("phase", self.name, (name, epoch, total_rows, done_rows)))
+        self.send("phase", name, epoch, total_rows, done_rows)
 
     def advance(self, rows: int) -> None:
         self.rows += rows
         self.steps += 1
         if self.steps % 20 == 0:
-            if os.getppid() != self.parent:
-                raise SystemExit("the process that started this worker is gone")
-            self.events.put(("advance", self.name, (self.rows,)))
+            self.send("advance", self.rows)
             self.rows = 0
 
     def note(self, text: str) -> None:
-        self.events.put(("note", self.name, (text,)))
+        self.send("note", text)
+
+    def send(self, kind: str, *payload: Any) -> None:
+        try:
+            self.mouth.send((kind, self.name, payload))
+        except OSError:
+            raise SystemExit("the process that started this worker is gone") from None
 
 
-def _work(tasks: Any, events: Any, source: str) -> None:
+def _work(tasks: Any, mouth: Any, source: str) -> None:
     """A worker process: jobs until there are none. Ctrl-C reaches it through the parent."""
     os.setpgrp()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    parent = os.getppid()
     name = "a worker"
     try:
         data = load_dataset(source)
         while (job := tasks.get()) is not None:
             name = job.name
-            for cell in run_job(job, data, _Sender(events, job.name, parent)):
-                events.put(("cell", job.name, cell))
-        events.put(("end", "", None))
+            for cell in run_job(job, data, _Sender(mouth, job.name)):
+                mouth.send(("cell", job.name, cell))
+        mouth.send(("end", "", None))
     except KeyboardInterrupt:
-        pass
+        raise SystemExit(_INTERRUPTED) from None
     except MdloraError as error:
-        events.put(("error", name, str(error)))
+        _complain(mouth, name, str(error))
     except Exception:  # noqa: BLE001 - whatever it is, the parent must hear of it
-        events.put(("error", name, traceback.format_exc()))
+        _complain(mouth, name, traceback.format_exc())
+
+
+def _complain(mouth: Any, name: str, what: str) -> None:
+    with suppress(OSError):  # the parent is gone
+        mouth.send(("error", name, what))

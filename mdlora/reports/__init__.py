@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from mdlora.evaluation.tables import Table, evaluation_domain_table, evaluation_table
 from mdlora.reports.figures import curves_figure, domain_auc_figure, gate_figure
 from mdlora.reports.html import comparison_html, run_html, write_report, write_run_report
+from mdlora.reports.notes import result_notes, run_facts
 from mdlora.reports.runs import report_run
 from mdlora.reports.summary import MethodSummary, Point, Series, headline, summarise
 from mdlora.reports.tables import (
-    Table,
     comparison_table,
+    comparison_tables,
+    control_table,
     domain_tables,
-    evaluation_domain_table,
-    evaluation_table,
 )
 from mdlora.reports.types import ComparisonReport, RunReport
 
@@ -24,6 +25,8 @@ __all__ = [
     "Table",
     "comparison_html",
     "comparison_table",
+    "comparison_tables",
+    "control_table",
     "curves_figure",
     "domain_auc_figure",
     "domain_tables",
@@ -32,6 +35,8 @@ __all__ = [
     "gate_figure",
     "headline",
     "report_run",
+    "result_notes",
+    "run_facts",
     "run_html",
     "summarise",
     "write_report",

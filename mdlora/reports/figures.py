@@ -103,6 +103,7 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> str:
     """Learning curves: validation WAUC over epochs, one panel for each phase, and the loss below.
 
     Thin lines are seeds; the thick line is their mean over the epochs that all of them reached.
+    Epochs may be fractions, where validation was more frequent.
 
     Args:
         curves: points with "method", "seed", "phase", "epoch", "wauc" and "train_loss". Epochs
@@ -140,7 +141,7 @@ def curves_figure(curves: Sequence[Mapping[str, Any]]) -> str:
                 if p % 2 == 0:
                     axes.set_facecolor(GRID)
                     axes.patch.set_alpha(0.16)
-                axes.set_xticks(_epoch_ticks(spans[p]))
+                axes.set_xticks(_epoch_ticks(math.ceil(spans[p])))
                 for m, method in enumerate(methods):
                     runs = [
                         [(x, scale * _number(point.get(measure))) for x, point in run]
@@ -181,7 +182,9 @@ def _epoch_ticks(last: int) -> list[int]:
 _Key = tuple[str, Any, str]
 
 
-def _lines(curves: Sequence[Mapping[str, Any]]) -> dict[_Key, list[tuple[int, Mapping[str, Any]]]]:
+def _lines(
+    curves: Sequence[Mapping[str, Any]],
+) -> dict[_Key, list[tuple[float, Mapping[str, Any]]]]:
     """Points by (method, seed, phase), each with its epoch within the phase."""
     grouped: dict[_Key, list[Mapping[str, Any]]] = {}
     for point in curves:
@@ -190,17 +193,17 @@ def _lines(curves: Sequence[Mapping[str, Any]]) -> dict[_Key, list[tuple[int, Ma
     lines = {}
     for key, run in grouped.items():
         ordered = sorted(run, key=lambda point: point["epoch"])
-        before = max(ordered[0]["epoch"] - 1, 0)
+        before = max(math.ceil(ordered[0]["epoch"]) - 1, 0)
         lines[key] = [(point["epoch"] - before, point) for point in ordered]
     return lines
 
 
-def _bundle(axes: Axes, runs: list[list[tuple[int, float]]], paint: str, marker: str) -> None:
+def _bundle(axes: Axes, runs: list[list[tuple[float, float]]], paint: str, marker: str) -> None:
     if len(runs) > 1:
         for run in runs:
             axes.plot(*zip(*run, strict=True), color=paint, linewidth=0.8, alpha=0.45)
-    if runs:
-        shared = sorted(set.intersection(*({x for x, _ in run} for run in runs)))
+    shared = sorted(set.intersection(*({x for x, _ in run} for run in runs))) if runs else []
+    if shared:
         means = [sum(dict(run)[x] for run in runs) / len(runs) for x in shared]
         axes.plot(shared, means, color=paint, linewidth=2, marker=marker, markersize=4)
 

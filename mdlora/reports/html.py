@@ -7,19 +7,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from mdlora.evaluation import Interval
+from mdlora.evaluation import Table, evaluation_domain_table, evaluation_table
 from mdlora.evaluation.formats import percent
 from mdlora.files import atomic_write_text
 from mdlora.reports.figures import curves_figure, domain_auc_figure, gate_figure
 from mdlora.reports.style import STYLE
 from mdlora.reports.summary import MethodSummary, Point, Series, headline, summarise
-from mdlora.reports.tables import (
-    Table,
-    comparison_table,
-    domain_tables,
-    evaluation_domain_table,
-    evaluation_table,
-)
+from mdlora.reports.tables import comparison_tables, domain_tables
 from mdlora.reports.types import ComparisonReport, RunReport
 
 __all__ = ["comparison_html", "run_html", "write_report", "write_run_report"]
@@ -50,7 +44,7 @@ def comparison_html(report: ComparisonReport) -> str:
         summaries.setdefault(summary.backbone, []).append(summary)
     several = len(summaries) > 1
     parts = [_verdicts(report.result["verdicts"], several)]
-    parts += [_heading("Methods"), _table(comparison_table(report.result))]
+    parts += [_heading("Methods"), *map(_table, comparison_tables(report.result))]
     parts.append(_heading("AUC by domain"))
     for backbone, methods in summaries.items():
         caption = (
@@ -65,24 +59,17 @@ def comparison_html(report: ComparisonReport) -> str:
 
 def run_html(report: RunReport) -> str:
     """The report of one run as one HTML page."""
-    result, intervals = report.result, report.intervals
+    result = report.result
     sentence = f"WAUC {percent(result['wauc'])} % on {result['rows']:,} rows"
     if result.get("oracle_wauc") is not None:
         sentence += f"; the best possible is {percent(result['oracle_wauc'])} %"
     parts = [f'<ul class="verdicts"><li>{escape(sentence)}.</li></ul>']
-    if result["left_out"]:
-        names = ", ".join(result["left_out"])
-        parts.append(_paragraph(f"Left out of WAUC, for want of clicks and non-clicks: {names}."))
-    ends = intervals or {"wauc": None, "domains": {}}
-    domains = {d["name"]: _as_point(d["auc"], ends["domains"].get(d["name"])) for d in
-               result["domains"]}  # fmt: skip
-    series = Series("this run", _as_point(result["wauc"], ends["wauc"]), domains)
+    domains = {d["name"]: _as_point(d["auc"]) for d in result["domains"]}
+    series = Series("this run", _as_point(result["wauc"]), domains)
     caption = "The axis does not start at 0."
-    if intervals is not None:
-        caption = f"Lines are 95 % intervals by drawing {intervals['unit']} again. {caption}"
-    parts += [_heading("Metrics"), _table(evaluation_table(result, intervals))]
+    parts += [_heading("Metrics"), _table(evaluation_table(result))]
     parts += [_heading("AUC by domain"), _domains([series], result.get("oracle_wauc"), "", caption)]
-    parts.append(_table(evaluation_domain_table(result, intervals)))
+    parts.append(_table(evaluation_domain_table(result)))
     return _page(report, parts, several=False)
 
 
@@ -109,9 +96,13 @@ def _page(report: ComparisonReport | RunReport, parts: list[str], several: bool)
         items = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
         parts += [_heading("Notes"), f"<ul>{items}</ul>"]
     if report.environment:
-        rows = tuple((str(key), str(value)) for key, value in report.environment.items())
+        about = {str(key): str(value) for key, value in report.environment.items()}
+        settings = about.pop("config", None)
+        rows = tuple(about.items())
         table = Table("What the numbers were made with.", ("item", "value"), rows, num_text=2)
         parts.append(_folded("Environment", [_table(table)]))
+        if settings is not None:
+            parts.append(_folded("Settings", [f"<pre>{escape(settings)}</pre>"]))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta http-equiv="Content-Security-Policy" '
@@ -186,7 +177,5 @@ def _by_backbone(curves: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[
     return found
 
 
-def _as_point(value: float | None, interval: Sequence[float] | None) -> Point | None:
-    if value is None:
-        return None
-    return Point(value, None if interval is None else Interval(interval[0], interval[1]))
+def _as_point(value: float | None) -> Point | None:
+    return None if value is None else Point(value, None)

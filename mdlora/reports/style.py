@@ -34,6 +34,7 @@ th { border-bottom-width: 2px; }
 .number { text-align: right; white-space: nowrap; }
 td { max-width: 26rem; overflow-wrap: break-word; }
 details td { overflow-wrap: anywhere; }
+pre { overflow-x: auto; font-size: .85rem; }
 details { margin: 1.5rem 0; }
 summary { cursor: pointer; }
 @media print { main { max-width: none; } details > * { display: revert; } }

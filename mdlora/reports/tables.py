@@ -3,64 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mdlora.evaluation import MeanInterval
-from mdlora.evaluation.formats import decimal, escape_cell, percent
-from mdlora.reports.summary import MethodSummary, p_number, points, summarise
+from mdlora.evaluation import MeanInterval, Table
+from mdlora.evaluation.formats import decimal, percent
+from mdlora.reports.summary import MethodSummary, p_number, p_text, points, summarise
 
-if TYPE_CHECKING:
-    import rich.table
-
-__all__ = [
-    "Table",
-    "comparison_table",
-    "domain_tables",
-    "evaluation_domain_table",
-    "evaluation_table",
-]
+__all__ = ["comparison_table", "comparison_tables", "control_table", "domain_tables"]
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A caption, column heads and rows of text. The first `num_text` columns align left."""
+def comparison_tables(result: Mapping[str, Any]) -> list[Table]:
+    """The tables over all domains: the methods, and the points over the controls, if there are any.
 
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    num_text: int = 1
-
-    def to_markdown(self) -> str:
-        """The table in Markdown, its caption as a paragraph above it."""
-        rules = ["---"] * self.num_text + ["---:"] * (len(self.columns) - self.num_text)
-        lines = [self.columns, rules, *(map(escape_cell, row) for row in self.rows)]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"{escape_cell(self.caption)}\n\n{table}\n"
-
-    def to_rich(self) -> rich.table.Table:
-        """The table for a terminal."""
-        from rich.table import Table as RichTable
-        from rich.text import Text
-
-        table = RichTable(title=Text(self.caption), title_justify="left")
-        for i, column in enumerate(self.columns):
-            table.add_column(Text(column), justify="left" if i < self.num_text else "right")
-        for row in self.rows:
-            table.add_row(*map(Text, row))
-        return table
+    Args:
+        result: the content of results.json: "cells", "verdicts" and "oracle", and
+            "against_controls" where the comparison has controls.
+    """
+    tables = [comparison_table(result)]
+    if result.get("against_controls"):
+        tables.append(control_table(result))
+    return tables
 
 
 def comparison_table(result: Mapping[str, Any]) -> Table:
-    """One row for each backbone and method, and one for the oracle where there is one."""
+    """One row for each backbone and method, and one for the oracle where there is one.
+
+    With an oracle, "gap closed" is (WAUC - base) / (oracle - base), over the seeds in common.
+    """
     summaries = summarise(result)
     several = len({s.backbone for s in summaries}) > 1
+    oracle = result.get("oracle")
+    bases = {s.backbone: s.wauc.mean for s in summaries if s.method == "base" and s.wauc}
     rows = [
         (
             *((s.backbone,) if several else ()),
             s.method,
             _mean_percent(s.wauc),
             points(s.verdict["difference"]) if s.verdict else "–",
+            *(() if oracle is None else (_gap_closed(s, bases.get(s.backbone), oracle),)),
             p_number(s.verdict["p"] if s.verdict else None),
             s.verdict["verdict"] if s.verdict else "–",
             decimal(s.log_loss.mean) if s.log_loss else "–",
@@ -70,16 +50,60 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
         )
         for s in summaries
     ]
-    if result.get("oracle") is not None:
-        name = ("oracle (ceiling)", percent(result["oracle"]))
-        rows.append((*(("–",) if several else ()), *name, *["–"] * 7))
-    numbers = ("points over base", "p", "verdict", "log loss", "parameters", "seconds", "seeds")
+    caption = "WAUC on the test split: mean over seeds ± 95 % interval; p is Holm-corrected."
+    if oracle is not None:
+        name = ("oracle (ceiling)", percent(oracle))
+        rows.append((*(("–",) if several else ()), *name, *["–"] * 8))
+        caption += " Gap closed: the share of the way from base to the oracle."
+    columns = (
+        *(("backbone",) if several else ()),
+        *("method", "WAUC %", "points over base"),
+        *(() if oracle is None else ("gap closed %",)),
+        *("p", "verdict", "log loss", "parameters", "seconds", "seeds"),
+    )
+    return Table(caption, columns, tuple(rows), num_text=2 if several else 1)
+
+
+def _gap_closed(summary: MethodSummary, base: float | None, oracle: float) -> str:
+    gained = summary.verdict["difference"] if summary.verdict else None
+    if gained is None or base is None or oracle <= base:
+        return "–"
+    return decimal(100 * gained / (oracle - base), 1).replace("-", "−")
+
+
+def control_table(result: Mapping[str, Any]) -> Table:
+    """What adapters gain over each control: one row for each method, one column for each control.
+
+    p is Holm-corrected over the column: each control is a family of tests of its own.
+    """
+    verdicts = result["against_controls"]
+    controls = list(dict.fromkeys(v["baseline"] for v in verdicts))
+    found = {(v["backbone"], v["method"], v["baseline"]): v for v in verdicts}
+    pairs = list(dict.fromkeys((v["backbone"], v["method"]) for v in verdicts))
+    several = len({cell["backbone"] for cell in result["cells"]}) > 1
+    rows = tuple(
+        (
+            *((backbone,) if several else ()),
+            method,
+            *(_verdict(found.get((backbone, method, control))) for control in controls),
+        )
+        for backbone, method in pairs
+    )
     return Table(
-        "WAUC on the test split: mean over seeds ± 95 % interval; p is Holm-corrected.",
-        (*(("backbone",) if several else ()), "method", "WAUC %", *numbers),
-        tuple(rows),
+        "Points over the controls: mean paired difference in WAUC, p Holm-corrected within each "
+        "control, verdict.",
+        (*(("backbone",) if several else ()), "method", *controls),
+        rows,
         num_text=2 if several else 1,
     )
+
+
+def _verdict(verdict: Mapping[str, Any] | None) -> str:
+    if verdict is None or verdict["difference"] is None:
+        return "–"
+    p = verdict["p"]
+    sure = "one seed" if p is None else p_text(p)
+    return f"{points(verdict['difference'])} ({sure}, {verdict['verdict']})"
 
 
 def domain_tables(result: Mapping[str, Any]) -> list[Table]:
@@ -96,64 +120,8 @@ def domain_tables(result: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
-def evaluation_table(
-    result: Mapping[str, Any], intervals: Mapping[str, Any] | None = None
-) -> Table:
-    """The metrics of one scored split, given as `EvaluationResult.to_json()`."""
-    ends = intervals or {}
-    rows = [
-        ("WAUC %", percent(result["wauc"]), _ends(ends.get("wauc"))),
-        ("mean AUC %", percent(result["mean_auc"]), "–"),
-        ("overall AUC %", percent(result["overall_auc"]), _ends(ends.get("overall_auc"))),
-        ("log loss", decimal(result["log_loss"]), "–"),
-        ("calibration", decimal(result["calibration"], 3), "–"),
-        ("rows", f"{result['rows']:,}", "–"),
-        ("clicks", f"{result['clicks']:,}", "–"),
-    ]
-    if result.get("oracle_wauc") is not None:
-        rows.insert(1, ("WAUC % of the oracle (ceiling)", percent(result["oracle_wauc"]), "–"))
-    return _with_intervals("The whole split.", ("metric", "value"), rows, intervals)
-
-
-def evaluation_domain_table(
-    result: Mapping[str, Any], intervals: Mapping[str, Any] | None = None
-) -> Table:
-    """One row for each domain of a scored split."""
-    ends = intervals["domains"] if intervals else {}
-    rows = [
-        (
-            d["name"],
-            f"{d['rows']:,}",
-            f"{d['clicks']:,}",
-            decimal(d["log_loss"]),
-            decimal(d["calibration"], 3),
-            percent(d["auc"]),
-            _ends(ends.get(d["name"])),
-        )
-        for d in result["domains"]
-    ]
-    columns = ("domain", "rows", "clicks", "log loss", "calibration", "AUC %")
-    return _with_intervals("By domain.", columns, rows, intervals)
-
-
-def _with_intervals(
-    caption: str,
-    columns: tuple[str, ...],
-    rows: list[Any],
-    intervals: Mapping[str, Any] | None,
-) -> Table:
-    if intervals is None:
-        return Table(caption, columns, tuple(row[:-1] for row in rows))
-    caption += f" 95 % intervals by drawing {intervals['unit']} again."
-    return Table(caption, (*columns, "95 % interval"), tuple(rows))
-
-
 def _mean_percent(mean: MeanInterval | None) -> str:
     if mean is None:
         return "–"
     half = mean.half_width
     return percent(mean.mean) + ("" if half is None else f" ± {100 * half:.2f}")
-
-
-def _ends(interval: Any) -> str:
-    return "–" if interval is None else f"{percent(interval[0])} to {percent(interval[1])}"

@@ -15,7 +15,8 @@ class ComparisonReport:
 
     title: str
     result: Mapping[str, Any]
-    """The comparison's JSON: "cells", "verdicts" and "oracle" (WAUC of the truth, or None)."""
+    """The comparison's JSON: "cells", "verdicts" and "oracle" (WAUC of the truth, or None), and
+    "against_controls" (verdicts with a "baseline") where there are controls."""
     curves: Sequence[Mapping[str, Any]] = ()
     """Validation points: "method", "backbone", "seed", "phase", "epoch", "wauc", "train_loss"."""
     gates: Sequence[Mapping[str, Any]] = ()
@@ -24,7 +25,7 @@ class ComparisonReport:
     notes: Sequence[str] = ()
     """What a reader should know: unseen values, domains stopped by log loss, and the like."""
     environment: Mapping[str, Any] = field(default_factory=dict)
-    """Versions, machine, commit, checksums: shown as they are."""
+    """Versions, machine, commit, checksums: shown as they are; "config", settings as YAML."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +35,6 @@ class RunReport:
     title: str
     result: Mapping[str, Any]
     """`EvaluationResult.to_json()` of the split that was scored."""
-    intervals: Mapping[str, Any] | None = None
-    """`BootstrapIntervals.to_json()` of the same split, where it was computed."""
     curves: Sequence[Mapping[str, Any]] = ()
     gates: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = ()

@@ -13,7 +13,17 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from mdlora.errors import SchemaError
 
-__all__ = ["COLUMN_KINDS", "Categorical", "Column", "Domain", "Label", "Role", "Values"]
+__all__ = [
+    "COLUMN_KINDS",
+    "Categorical",
+    "Column",
+    "Domain",
+    "Label",
+    "Role",
+    "Values",
+    "column_from_json",
+    "column_to_json",
+]
 
 Values: TypeAlias = tuple[int, ...] | tuple[str, ...]
 Role: TypeAlias = Literal["user", "item"]

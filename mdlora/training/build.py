@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from mdlora.adapters import choose_rank, linear_names
+from mdlora.adapters import AdaptedModel
 from mdlora.backbones import build_backbone
 from mdlora.config import BackboneConfig, MLoRA, MoEMLoRA, RunConfig
 from mdlora.model import CTRModel
@@ -31,7 +31,7 @@ def build_model(config: RunConfig, schema: Schema) -> CTRModel:
 
 
 def widened(config: BackboneConfig, adapter: MoEMLoRA, schema: Schema) -> BackboneConfig:
-    """The backbone with hidden layers so wide that it has as many parameters as with adapters.
+    """The backbone with hidden layers so wide that it has as many parameters as MoE-MLoRA.
 
     All hidden widths grow by one factor; the result is the first with at least as many.
     """
@@ -55,11 +55,7 @@ def _backbone_size(config: BackboneConfig, schema: Schema) -> int:
 def _adapter_size(config: BackboneConfig, adapter: MoEMLoRA, schema: Schema) -> int:
     with torch.device("meta"):
         network = build_backbone(config, num_fields=len(schema.fields))
-    total = 0
-    for name in linear_names(network, adapter.targets or network.adapter_targets):
-        layer = network.get_submodule(name)
-        assert isinstance(layer, torch.nn.Linear)
-        rank = choose_rank(adapter, layer.in_features, layer.out_features).rank
-        one = rank * (layer.in_features + layer.out_features)
-        total += one + (layer.out_features if adapter.bias else 0)
-    return total * schema.num_domains * adapter.experts_per_domain
+        known = dataclasses.replace(adapter, num_domains=schema.num_domains)
+        adapted = AdaptedModel(network, known)
+    parts = (adapted.banks, adapted.gates)
+    return sum(p.numel() for part in parts for p in part.parameters())

@@ -10,9 +10,10 @@ from torch import Tensor
 from mdlora.config import MoEMLoRA
 from mdlora.errors import ConfigError
 from mdlora.model import CTRModel
+from mdlora.schema import Schema
 from mdlora.seeds import derive_seed
 
-__all__ = ["assign_rows", "clusters_of", "own_expert"]
+__all__ = ["assign_rows", "cluster_field", "clusters_of", "own_expert"]
 
 
 def own_expert(domain: Tensor, which: Tensor | int, num_domains: int) -> Tensor:
@@ -24,6 +25,23 @@ def own_expert(domain: Tensor, which: Tensor | int, num_domains: int) -> Tensor:
     return torch.where(domain > 0, expert, -1)
 
 
+def cluster_field(schema: Schema, config: MoEMLoRA) -> int | None:
+    """The place of the field that expert_rows "clusters:COLUMN" names; None for other rules.
+
+    Raises:
+        ConfigError: no such field.
+    """
+    column = config.expert_rows.removeprefix("clusters:")
+    if config.expert_rows == column:
+        return None
+    if column not in schema.field_names:
+        raise ConfigError(
+            f"adapter.expert_rows={config.expert_rows!r} names no field; choose one of "
+            f"{', '.join(schema.field_names)}."
+        )
+    return schema.field_names.index(column)
+
+
 def clusters_of(model: CTRModel, config: MoEMLoRA, seed: int) -> tuple[int, Tensor] | None:
     """For expert_rows "clusters:COLUMN": the field, and a cluster (ids,) of each of its ids.
 
@@ -32,21 +50,15 @@ def clusters_of(model: CTRModel, config: MoEMLoRA, seed: int) -> tuple[int, Tens
     Raises:
         ConfigError: no such field.
     """
-    column = config.expert_rows.removeprefix("clusters:")
-    if config.expert_rows == column or config.experts_per_domain == 1:
+    field = cluster_field(model.schema, config)
+    if field is None or config.experts_per_domain == 1:
         return None
-    names = model.schema.field_names
-    if column not in names:
-        raise ConfigError(
-            f"adapter.expert_rows={config.expert_rows!r} names no field; choose one of "
-            f"{', '.join(names)}."
-        )
-    field = names.index(column)
     rows = model.embeddings.column_rows(field)
     vectors = model.embeddings.table.detach()[rows, : model.embeddings.embed_dim]
     if len(vectors) < config.experts_per_domain:
         raise ConfigError(
-            f"{column} has {len(vectors)} ids, too few for {config.experts_per_domain} clusters."
+            f"{model.schema.field_names[field]} has {len(vectors)} ids, too few for "
+            f"{config.experts_per_domain} clusters."
         )
     rng = np.random.default_rng(derive_seed(seed, "clusters"))
     points = vectors.cpu().double().numpy()

@@ -14,25 +14,20 @@ from torch.nn import functional as F
 
 from mdlora.config import MoEMLoRA, Phase, RunConfig
 from mdlora.data import Split
-from mdlora.errors import RunError
-from mdlora.evaluation import score_rows
+from mdlora.evaluation.statistics import finite
 from mdlora.layers import ReLUDropout
-from mdlora.metrics import grouped_auc, grouped_log_loss, log_loss, mean_auc, weighted_auc
 from mdlora.model import CTRModel
 from mdlora.seeds import derive_seed
 from mdlora.training.batches import PhaseRows, epoch_bounds, epoch_order
-from mdlora.training.expert_rows import assign_rows, clusters_of, own_expert
+from mdlora.training.expert_rows import assign_rows, clusters_of
 from mdlora.training.frozen import check_frozen, digest
+from mdlora.training.judging import Judge
 from mdlora.training.optimizers import PhaseOptimizer, trained_groups
 from mdlora.training.progress import Progress
-from mdlora.training.stopping import Stopper, UnitScores, unit_scores
+from mdlora.training.stopping import Stopper
 from mdlora.types import Batch
 
 __all__ = ["PhaseRunner", "Position"]
-
-
-ByDomain = tuple[Tensor, Tensor, Tensor, Tensor]
-"""AUC, log loss, rows and clicks of each known domain, (D,) each."""
 
 
 @dataclass
@@ -79,24 +74,27 @@ class PhaseRunner:
         should_stop: Callable[[], bool],
     ) -> None:
         self.model, self.phase, self.config = model, phase, config
-        self.validation = validation
         self.record, self.progress = record, progress
         self.checkpoint, self.should_stop = checkpoint, should_stop
         self.device = model.embeddings.table.device
         self.dtype = model.embeddings.table.dtype
         self.groups = trained_groups(phase)
         model.train_only(*self.groups)
-        if phase.route != "none" and model.adapted is None:
-            raise RunError(
-                f"Phase {phase.name!r} has route {phase.route!r} but the model has no adapters: "
-                "choose an adapter method, or route 'none'."
-            )
         self._set_route(phase.route)
         self.alone = phase.route == "own" and phase.train == "experts"
         moe = model.adapter_config if isinstance(model.adapter_config, MoEMLoRA) else None
         self.per_domain = moe.experts_per_domain if moe is not None else 1
         self.clusters = clusters_of(model, moe, config.seed) if moe and self.alone else None
         self.train = self._with_experts(train, moe)
+        self.judge = Judge(
+            model,
+            validation,
+            config.training.eval_batch_size,
+            config.plan.min_validation,
+            self.per_domain if self.alone else None,
+            self.clusters,
+            f"phase {phase.name!r}, training.lr={phase.lr or config.training.lr:g}",
+        )
         self.by_domain = phase.stop == "by_domain"
         self.num_units = self._num_experts if self.by_domain else 1
         self.optimizer = PhaseOptimizer(model, phase, config.training)
@@ -187,7 +185,7 @@ class PhaseRunner:
             sum(e - s for s, e in bounds[: position.batch]),
         )
         kept = self._running_rows(rows, bounds)
-        self.model.training_mode()
+        self.model.training_mode(self.groups)
         started = time.perf_counter()
         for start, end in bounds[position.batch :]:
             self._step(rows, kept, start, end)
@@ -201,12 +199,13 @@ class PhaseRunner:
                 if self._all_stopped:
                     break
                 kept = self._running_rows(rows, bounds)
-                self.model.training_mode()
+                self.model.training_mode(self.groups)
             self._after_step()
         position.seconds += time.perf_counter() - started
         position.epoch, position.batch = position.epoch + 1, 0
         last = position.epoch == self.phase.max_epochs
-        if not every or (last and not self._all_stopped):
+        scored = every is not None and position.step % every == 0
+        if not every or (last and not scored and not self._all_stopped):
             self._evaluate(position.epoch, self.phase.route)
         self.checkpoint(True)
 
@@ -274,12 +273,15 @@ class PhaseRunner:
 
     def _evaluate(self, epoch: float, route: str) -> None:
         self.optimizer.settle()
-        figures = [self._score(which) for which in self._passes()]
+        figures = self.judge.figures()
         first = figures[0][0]
-        metric = [[f[0][self.config.plan.metric] for f in figures]]
-        values = torch.tensor(metric, dtype=torch.float64).mean(1)
+        waucs = [part["wauc"] for part, _ in figures if math.isfinite(part["wauc"])]
+        wauc = sum(waucs) / len(waucs) if waucs else None
         if self.by_domain:
-            values = self._judge(figures).values
+            values = self.judge.units(figures).values
+        else:
+            metric = [[part[self.config.plan.metric] for part, _ in figures]]
+            values = torch.tensor(metric, dtype=torch.float64).mean(1)
         better = self.stopper.update(values, math.floor(epoch))
         self._keep_best(better)
         if bool(better.any()):
@@ -291,8 +293,9 @@ class PhaseRunner:
             "step": self.position.step,
             "route": route,
             "train_loss": loss,
-            **{k: v for k, v in first.items() if k != "auc"},
-            "wauc": sum(f[0]["wauc"] for f in figures) / len(figures),
+            "wauc": wauc,
+            "mean_auc": finite(first["mean_auc"]),
+            "log_loss": finite(first["log_loss"]),
             "improved": int(better.sum()),
             "running": int((~self.stopper.stopped).sum()),
             "seconds": round(self.position.seconds, 3),
@@ -301,51 +304,11 @@ class PhaseRunner:
         self.record(line)
         trained = "" if loss is None else f", train loss {loss:.4f}"
         mark = " *" if bool(better.any()) else ""
+        without = "" if route == self.phase.route else f" (route {route}, before this phase)"
+        shown = "–" if wauc is None else f"{100 * wauc:.3f}"
         self.progress.note(
-            f"{self.phase.name} epoch {epoch:g}: validation WAUC {100 * line['wauc']:.3f}"
-            f"{trained}{mark}"
+            f"{self.phase.name} epoch {epoch:g}{without}: validation WAUC {shown}{trained}{mark}"
         )
-
-    def _judge(self, figures: list[tuple[dict[str, Any], ByDomain]]) -> UnitScores:
-        units = [unit_scores(*known, self.config.plan.min_validation) for _, known in figures]
-        return UnitScores(*(torch.cat(part) for part in zip(*units, strict=True)))
-
-    def _passes(self) -> list[int | None]:
-        """Which of a domain's experts to score alone, in turn; None: as the route says."""
-        return list(range(self.per_domain)) if self.alone else [None]
-
-    def _score(self, which: int | None) -> tuple[dict[str, Any], ByDomain]:
-        """Validation figures, and (auc, log loss, rows, clicks) by known domain."""
-        split, names = self.validation, self.model.schema.domain_names
-        categories, domain, label = split.categories, split.domain, split.label
-        expert = None
-        if which is not None and self.per_domain > 1:
-            if self.clusters is not None:
-                field_, cluster = self.clusters
-                mine = cluster[categories[:, field_]] == which
-                categories, domain, label = categories[mine], domain[mine], label[mine]
-            expert = own_expert(domain, which, len(names))
-        size = self.config.training.eval_batch_size
-        logits = score_rows(self.model, categories, domain, batch_size=size, expert=expert)
-        if not bool(torch.isfinite(logits).all()):
-            raise RunError(
-                f"Training diverged in phase {self.phase.name!r}, epoch {self.position.epoch}: "
-                f"validation logits are not finite. Lower training.lr={self.config.training.lr:g}."
-            )
-        grouped = grouped_auc(logits, label, domain, len(names) + 1)
-        losses = grouped_log_loss(logits, label, domain, len(names) + 1)
-        auc = {
-            name: None if math.isnan(value) else value
-            for name, value in zip(names, grouped.auc[1:].tolist(), strict=True)
-        }
-        figures = {
-            "wauc": weighted_auc(grouped),
-            "mean_auc": mean_auc(grouped),
-            "log_loss": log_loss(logits, label),
-            "auc": auc,
-        }
-        known = (grouped.auc[1:], losses[1:], grouped.rows[1:], grouped.positives[1:])
-        return figures, known
 
     @torch.no_grad()
     def _keep_best(self, better: Tensor) -> None:
@@ -370,8 +333,8 @@ class PhaseRunner:
             learned = [bool(u) or self.config.data.oov_rate > 0 for u in unseen.tolist()]
             self.model.embeddings.fill_unlearned(learned)
         self.model.requires_grad_(False)
-        figures, known = self._score(None)
-        judged = self._judge([(figures, known)]) if self.by_domain else None
+        figures = self.judge.figures()
+        units = self.judge.units(figures) if self.by_domain else None
         self.record(
             {
                 "phase": self.phase.name,
@@ -379,15 +342,9 @@ class PhaseRunner:
                 "epochs": self.position.epoch,
                 "best_epochs": self.stopper.best_epoch.tolist(),
                 "route": self.position.best_route,
-                "judged_by_log_loss": self._names(judged and judged.by_log_loss),
-                "judged_by_mean": self._names(judged and judged.by_mean),
+                "judged_by_log_loss": [] if units is None else self.judge.names(units.by_log_loss),
+                "judged_by_mean": [] if units is None else self.judge.names(units.by_mean),
                 "seconds": round(self.position.seconds, 3),
-                **figures,
+                **self.judge.whole(figures),
             }
         )
-
-    def _names(self, marks: Tensor | None) -> list[str]:
-        if marks is None:
-            return []
-        names = self.model.schema.domain_names
-        return [name for name, mark in zip(names, marks.tolist(), strict=True) if mark]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, TypedDict
 
-from mdlora.config import Phase, RunConfig, held_out_share
+from mdlora.config import MoEMLoRA, Phase, RunConfig, held_out_share
+from mdlora.errors import ConfigError
+from mdlora.model import CTRModel
+from mdlora.training.expert_rows import cluster_field
 
-__all__ = ["make_plan"]
+__all__ = ["check_plan", "make_plan"]
 
 
 class _Shared(TypedDict):
@@ -78,3 +82,25 @@ def make_plan(config: RunConfig) -> tuple[Phase, ...]:
         return (backbone, experts)
     gate = Phase(name="gate", train="gate", route="gate", rows=tuned, lr=plan.gate_lr, **shared)
     return (backbone, experts, gate)
+
+
+def check_plan(plan: Sequence[Phase], model: CTRModel) -> None:
+    """Refuse, before anything is trained, what a phase could not do with this model.
+
+    Raises:
+        ConfigError: a route without the adapters or the gate that it needs, or experts' rows by
+            clusters of a column that is not there.
+    """
+    for phase in plan:
+        if phase.route != "none" and model.adapted is None:
+            raise ConfigError(
+                f"Phase {phase.name!r} has route {phase.route!r} but the model has no adapters: "
+                "choose an adapter method, or route 'none'."
+            )
+        if phase.route == "gate" and not model.has_gate:
+            raise ConfigError(
+                f"Phase {phase.name!r} has route 'gate' but the model has no gate: choose method "
+                "moe-mlora, or route 'own'."
+            )
+    if isinstance(model.adapter_config, MoEMLoRA):
+        cluster_field(model.schema, model.adapter_config)

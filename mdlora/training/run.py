@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +26,7 @@ from mdlora.evaluation import (
     evaluate_scores,
     score_rows,
 )
-from mdlora.files import atomic_write_bytes, atomic_write_text
+from mdlora.files import atomic_directory, atomic_write_bytes, atomic_write_text
 from mdlora.model import CTRModel
 from mdlora.schema import Schema
 from mdlora.training.build import build_model
@@ -57,18 +59,18 @@ class RunFolder:
         Raises:
             RunError: there is something at this path already.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if (self.path / "env.json").exists():
             raise RunError(
-                f"{self.path} is there already and is not empty. Choose another --out, or go on "
-                f"with that run: mdlora train --resume {self.path}"
+                f"{self.path} holds a run already. Choose another --out, or go on with that run: "
+                f"mdlora train --resume {self.path}"
             )
-        atomic_write_text(self.path / "config.yaml", config_to_yaml(config))
-        atomic_write_text(self.path / "schema.json", schema.to_json())
-        phases = [{f: getattr(p, f) for f in p.__dataclass_fields__} for p in plan]
-        atomic_write_text(self.path / "plan.json", json.dumps({"phases": phases}, indent=2) + "\n")
-        atomic_write_text(self.metrics_path, "")
-        # The last one, since with it the folder counts as a run that can be resumed.
-        atomic_write_text(self.path / "env.json", json.dumps(about, indent=2) + "\n")
+        phases = {"phases": [asdict(phase) for phase in plan]}
+        with atomic_directory(self.path) as folder:
+            atomic_write_text(folder / "config.yaml", config_to_yaml(config))
+            atomic_write_text(folder / "schema.json", schema.to_json())
+            atomic_write_text(folder / "plan.json", json.dumps(phases, indent=2) + "\n")
+            atomic_write_text(folder / "metrics.jsonl", "")
+            atomic_write_text(folder / "env.json", json.dumps(about, indent=2) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any]:
         """One of the folder's JSON files.
@@ -99,7 +101,7 @@ class RunFolder:
         """Add a line of metrics; on disk when this returns."""
         try:
             with self.metrics_path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(json.dumps(line, allow_nan=False) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -284,12 +286,18 @@ def load_run_data(folder: RunFolder, config: RunConfig) -> Dataset:
     return data
 
 
-def load_run(path: str | Path, which: Literal["best", "last"] = "best") -> Run:
-    """A run folder as a Run, its model on the configured device.
+def load_run(
+    path: str | Path,
+    which: Literal["best", "last"] = "best",
+    *,
+    device: Literal["auto", "cpu", "cuda"] | None = None,
+) -> Run:
+    """A run folder as a Run.
 
     Args:
         path: the run folder.
         which: "best", the weights that validation chose; or "last", those of the last step.
+        device: where to score; default: what the run was trained with.
 
     Raises:
         RunError: not a run folder, not finished, or damaged.
@@ -309,9 +317,12 @@ def load_run(path: str | Path, which: Literal["best", "last"] = "best") -> Run:
             late = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
             model.load_tensors(late)
         if model.adapted is not None:
-            model.adapted.route_mode = about["route"]
+            model.adapted.route_mode = about["last_route"] or about["route"]
     else:
         raise RunError(f"which={which!r} is not known; choose 'best' or 'last'.")
+    if device is not None:
+        training = dataclasses.replace(config.training, device=device)
+        config = dataclasses.replace(config, training=training)
     model.to(pick_device(config.training.device)).eval()
     return Run(folder, config, model)
 

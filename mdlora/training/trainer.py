@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mdlora.config import (
@@ -20,14 +21,15 @@ from mdlora.config import (
     held_out_share,
 )
 from mdlora.data import Dataset
-from mdlora.errors import RunError
+from mdlora.errors import ConfigError, RunError
 from mdlora.model import CTRModel
 from mdlora.training.batches import PhaseRows, phase_rows
 from mdlora.training.build import build_model
 from mdlora.training.environment import describe_environment, pick_device, use_threads
 from mdlora.training.interrupts import catch_interrupts
+from mdlora.training.judging import check_validation
 from mdlora.training.phase import PhaseRunner, Position
-from mdlora.training.plan import make_plan
+from mdlora.training.plan import check_plan, make_plan
 from mdlora.training.progress import Progress, SilentProgress
 from mdlora.training.run import Run, RunFolder, load_run, load_run_data
 from mdlora.training.weights import read_tensors, save_weights, write_tensors
@@ -73,9 +75,36 @@ def train(
         backbone=model.backbone_config,
         **{name: section for name, section in sections.items() if section is not None},
     )
+    _check_model(model, config, data)
     path = "synthetic" if data.path is None else str(data.path)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=path))
     return _Trainer(config, data, RunFolder(out), model, progress).start(None)
+
+
+def _check_model(model: CTRModel, config: RunConfig, data: Dataset) -> None:
+    """Refuse a model that its own configuration would not build: it could not be loaded again.
+
+    Raises:
+        ConfigError: another type of number than float32, another schema, or a model that does not
+            fit the method.
+    """
+    if model.embeddings.table.dtype != torch.float32:
+        raise ConfigError(
+            f"The model is {model.embeddings.table.dtype}; runs are trained and saved in float32. "
+            "Call model.float() first."
+        )
+    if model.schema.fingerprint() != data.schema.fingerprint():
+        raise ConfigError("The model was built with another schema than the data's.")
+    wanted = build_model(config, data.schema)
+    if (wanted.backbone_config, wanted.adapter_config) != (
+        model.backbone_config,
+        model.adapter_config,
+    ):
+        raise ConfigError(
+            f"method={config.method!r} does not fit this model, which has "
+            f"{model.backbone_config} and adapters {model.adapter_config}. Leave method out, or "
+            "build the model that the method needs."
+        )
 
 
 def train_config(
@@ -109,10 +138,10 @@ def resume(path: str | Path, *, progress: Progress | None = None, inexact: bool 
     Args:
         path: the run folder.
         progress: told of steps.
-        inexact: go on even with another torch version, device or thread count than before.
+        inexact: go on even with another torch version, device or processor than before.
 
     Raises:
-        RunError: not a run folder, its data changed, or torch, the device or the threads did.
+        RunError: not a run folder, its data changed, or torch, the device or the processor did.
     """
     folder = RunFolder(path)
     config = folder.config()
@@ -150,9 +179,12 @@ class _Trainer:
         }
         if self.model.adapted is not None:
             about["ranks"] = {n: r._asdict() for n, r in self.model.adapted.ranks.items()}
+        check_plan(self.plan, self.model)
+        check_validation(self.data.split("validation"), repr(self.data))
+        earlier = None if start_from is None else self._beginning(load_run(start_from))
         self.folder.create(self.config, self.data.schema, self.plan, about)
-        if start_from is not None:
-            self._take_over(load_run(start_from))
+        if earlier is not None:
+            self._take_over(earlier)
         self._save_state(between=True)
         return self._go(None)
 
@@ -163,7 +195,7 @@ class _Trainer:
             return self._go(None)
         tensors, about = read_tensors(self.folder.state_path)
         now = describe_environment(self.config.training.threads, self.device)
-        changed = [k for k in ("torch", "device", "threads") if about["made_with"][k] != now[k]]
+        changed = [k for k in ("torch", "device", "processor") if about["made_with"][k] != now[k]]
         if changed and not inexact:
             was = ", ".join(f"{k} {about['made_with'][k]} (now {now[k]})" for k in changed)
             raise RunError(
@@ -180,14 +212,15 @@ class _Trainer:
         self.progress.note(f"resuming in phase {self.index + 1} of {len(self.plan)}")
         return self._go(None if about["between"] else (tensors, about))
 
-    def _take_over(self, earlier: Run) -> None:
-        """Start with the weights of a run whose phases are the first of this plan."""
+    def _beginning(self, earlier: Run) -> Run:
+        """Refuse a run that is not the first phases of this one."""
         mine, other = self.config, earlier.config
         done = make_plan(other)
         same = (
             done == self.plan[: len(done)]
-            and (mine.seed, mine.backbone, mine.training, mine.data.oov_rate, mine.plan.rows)
-            == (other.seed, other.backbone, other.training, other.data.oov_rate, other.plan.rows)
+            and (mine.seed, mine.backbone, mine.training, mine.data.oov_rate)
+            == (other.seed, other.backbone, other.training, other.data.oov_rate)
+            and _shared_plan(mine.plan) == _shared_plan(other.plan)
             and earlier.model.backbone_config == self.model.backbone_config
             and earlier.folder.read_json("env.json")["data"] == self.data.fingerprint()
             and _same_experts(self.model.adapter_config, earlier.model.adapter_config)
@@ -197,16 +230,22 @@ class _Trainer:
                 f"{earlier.path} is not the beginning of this run: its plan, seed, backbone, "
                 "adapters, training settings or data differ. Train without it."
             )
+        return earlier
+
+    def _take_over(self, earlier: Run) -> None:
+        """Start with the weights of a run whose phases are the first of this plan."""
         own = self.model.state()
         self.model.load_tensors({n: t for n, t in earlier.model.state().items() if n in own})
         for line in earlier.metrics():
             self.folder.append({**line, "taken_over": True})
-        self.index = len(done)
+        self.index = len(make_plan(earlier.config))
 
     def _go(self, saved: tuple[dict[str, Tensor], dict[str, Any]] | None) -> Run:
         with use_threads(self.config.training.threads), catch_interrupts() as interrupt:
             last: dict[str, Tensor] = {}
             while self.index < len(self.plan):
+                if interrupt.asked:
+                    raise KeyboardInterrupt
                 self.runner = self._runner(self.plan[self.index], interrupt)
                 if saved is None:
                     self.runner.start()
@@ -221,6 +260,8 @@ class _Trainer:
             save_weights(self.model, self.folder.path)
             self.folder.write_domains(self.model, self.data)
             self._save_state(between=True, last=last)
+            if interrupt.asked:  # asked too late to stop a step, but whoever called must hear it
+                raise KeyboardInterrupt
         self.model.eval()
         return Run(self.folder, self.config, self.model)
 
@@ -256,6 +297,7 @@ class _Trainer:
             "between": between,
             "finished": last is not None,
             "route": route,
+            "last_route": self.plan[-1].route if last is not None else None,
             "metrics_size": self.folder.metrics_size(),
             "made_with": describe_environment(self.config.training.threads, self.device),
         }
@@ -282,11 +324,18 @@ class _Trainer:
         self.model.load_tensors(_part(tensors, "model."))
 
 
+def _shared_plan(plan: PlanConfig) -> PlanConfig:
+    """A plan's settings without those of base-extra alone."""
+    return dataclasses.replace(plan, extra_epochs=0)
+
+
 def _same_experts(mine: MLoRA | None, other: MLoRA | None) -> bool:
     if other is None:
         return True
     if mine is None or mine.experts_in_a_domain != other.experts_in_a_domain:
         return False
+    if isinstance(mine, MoEMLoRA) and isinstance(other, MoEMLoRA):
+        return mine == other
     return all(getattr(mine, f.name) == getattr(other, f.name) for f in dataclasses.fields(MLoRA))
 
 

@@ -108,11 +108,13 @@ def load_weights(model: CTRModel, folder: Path) -> None:
     adapted = model.adapted
     if adapted is None:
         return
+    own = backbone_hash(model)
     for index, name in enumerate(model.schema.domain_names):
-        load_domain_adapter(model, folder / _ADAPTERS / adapter_file_name(index + 1, name))
+        _load_domain(model, folder / _ADAPTERS / adapter_file_name(index + 1, name), own)
     adapted.route_mode = "own"
     if model.has_gate:
         gates, about = read_tensors(folder / _GATE)
+        _same_backbone(folder / _GATE, about, own)
         _fit(gates, dict(adapted.gates.state_dict()), folder / _GATE)
         adapted.gates.load_state_dict(gates)
         adapted.route_mode = about["route"]
@@ -130,17 +132,25 @@ def load_domain_adapter(model: CTRModel, path: str | Path) -> str:
             layers or ranks.
         RunError: the file is missing or damaged.
     """
-    path = Path(path)
-    if model.adapted is None:
-        raise AdapterError(f"The model has no adapters to load {path} into: build it with some.")
-    tensors, about = read_tensors(path)
-    name, own = str(about.get("domain")), backbone_hash(model)
+    return _load_domain(model, Path(path), backbone_hash(model))
+
+
+def _same_backbone(path: Path, about: Mapping[str, Any], own: str) -> None:
     if about.get("backbone") != own:
         raise AdapterError(
             f"{path} was trained on backbone {str(about.get('backbone'))[:12]}, this model's is "
-            f"{own[:12]}: an adapter works only on its own backbone. Load the run it came from, "
-            "or train adapters for this one."
+            f"{own[:12]}: it works only on its own backbone. Load the run it came from, or train "
+            "adapters for this one."
         )
+
+
+@torch.no_grad()
+def _load_domain(model: CTRModel, path: Path, own: str) -> str:
+    if model.adapted is None:
+        raise AdapterError(f"The model has no adapters to load {path} into: build it with some.")
+    tensors, about = read_tensors(path)
+    _same_backbone(path, about, own)
+    name = str(about.get("domain"))
     if name not in model.schema.domain_names:
         raise AdapterError(
             f"{path} is for domain {name!r}, which the schema lacks. "

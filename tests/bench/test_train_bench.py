@@ -76,10 +76,16 @@ def test_a_missing_deepctr_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
         run_train_bench(None, runs=1, rows=100)
 
 
-@pytest.mark.parametrize("wrong", [{"runs": 0}, {"threads": 0}, {"rows": 0}])
-def test_counts_below_one_are_refused(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize("wrong", [{"runs": 0}, {"threads": 0}, {"rows": 0}, {"runs": 1.5}])
+def test_counts_below_one_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         run_train_bench(None, **wrong)
+
+
+def test_the_data_folder_may_be_text(tmp_path: Path) -> None:
+    write_synthetic(tmp_path / "data", rows=4000)
+    result = run_train_bench(str(tmp_path / "data"), runs=1, rows=1000)
+    assert (result["data"], result["rows"]) == (str(tmp_path / "data"), 1000)
 
 
 def test_synthetic_rows_have_the_shape_of_movielens(tmp_path: Path) -> None:

@@ -36,10 +36,6 @@ OTHER = RunConfig(
         unknown_domain="gate",
     ),
     plan=PlanConfig(
-        phases=(
-            Phase(name="yes", train="backbone", route="none", patience=None, lr=1e-5),
-            Phase(name="b", train="experts", route="own", stop="by_domain", batches="by_domain"),
-        ),
         patience=1, max_epochs=0, metric="mean_auc", min_validation=7, rows="held_out:0.2",
         batches="by_domain", joint_start="pretrained", eval_every_steps=9, finetune_lr=1e-4,
         gate_lr=0.5,
@@ -77,10 +73,59 @@ def test_yaml_there_and_back(config: RunConfig, tmp_path: Path):
     assert load_config(path) == config
 
 
+PHASES = (
+    Phase(name="yes", train="backbone", route="none", rows="seen", patience=None, lr=1e-5),
+    Phase(
+        name="b", train="experts", route="own", stop="by_domain", rows="held_out",
+        batches="by_domain", max_epochs=4,
+    ),
+)  # fmt: skip
+
+
+def test_phases_there_and_back(tmp_path: Path):
+    config = RunConfig(plan=PlanConfig(phases=PHASES, rows="held_out:0.2"))
+    path = tmp_path / "config.yaml"
+    path.write_text(config_to_yaml(config), encoding="utf-8")
+    assert load_config(path) == config
+    assert load_config(path).plan.phases == PHASES
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("patience", 1),
+        ("max_epochs", 7),
+        ("batches", "by_domain"),
+        ("joint_start", "pretrained"),
+        ("finetune_lr", 1e-4),
+        ("gate_lr", 0.5),
+    ],
+)
+def test_settings_that_phases_of_ones_own_do_not_follow(name: str, value: Any):
+    phases = (Phase(name="a", train="all", route="own"),)
+    settings: dict[str, Any] = {"phases": phases, name: value}
+    with pytest.raises(
+        ConfigError, match=rf"plan\.{name}={value} has no effect beside plan\.phases"
+    ):
+        PlanConfig(**settings)
+    default = getattr(PlanConfig(), name)
+    assert PlanConfig(**{**settings, name: default}).phases == phases
+    others: dict[str, Any] = {"metric": "mean_auc", "min_validation": 3, "eval_every_steps": 5}
+    assert PlanConfig(phases=phases, extra_epochs=2, **others).metric == "mean_auc"
+
+
+@pytest.mark.parametrize("rows", ["held_out", "seen"])
+def test_phases_on_rows_that_nobody_held_out(rows: Any):
+    phases = (Phase(name="odd", train="backbone", route="none", rows=rows),)
+    with pytest.raises(ConfigError, match=rf"Phase 'odd' has rows '{rows}', .*held_out:0\.2"):
+        PlanConfig(phases=phases)
+    assert PlanConfig(phases=phases, rows="held_out:0.2").phases == phases
+
+
 def test_no_setting_of_the_round_trip_is_left_at_its_default():
     for section in (OTHER, *(getattr(OTHER, f.name) for f in dataclasses.fields(OTHER)[2:])):
         for field in dataclasses.fields(section):
-            if field.name not in ("num_domains", "extra_epochs"):
+            if field.name not in ("num_domains", "extra_epochs", "phases"):
                 default = getattr(type(section)(), field.name)
                 assert getattr(section, field.name) != default, field.name
 
@@ -99,7 +144,7 @@ def test_what_a_file_leaves_out_has_its_default(tmp_path: Path):
     [
         ({"methd": "base"}, "No setting 'methd'. Did you mean 'method'"),
         ({"method": "mloar"}, "No method 'mloar'. Did you mean 'mlora'"),
-        ({"training": {"learning": 1}}, r"training\.No setting 'learning'.*Known: lr, batch_size"),
+        ({"training": {"learning": 1}}, "No setting of training 'learning'.*Known: lr, batch_size"),
         ({"training": {"bach_size": 1}}, "Did you mean 'batch_size'"),
         ({"plan": {"phases": [{"nam": "x"}]}}, "phases: No setting 'nam'. Did you mean 'name'"),
         ({"training": {"lr": "fast"}}, "(?s)training.*lr"),
@@ -188,8 +233,9 @@ def test_values_out_of_range_are_refused_at_once(
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"train": "experts", "route": "none"}, "no row would reach them"),
-        ({"train": "gate", "route": "none"}, "no row would reach them"),
+        ({"train": "experts", "route": "none"}, "no row would reach its adapters"),
+        ({"train": "gate", "route": "none"}, "no row would reach its adapters"),
+        ({"train": "all", "route": "none"}, "no row would reach its adapters"),
         ({"train": "gate", "route": "own"}, "its route must be 'gate'"),
         (
             {"train": "backbone", "route": "none", "stop": "by_domain"},

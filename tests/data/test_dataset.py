@@ -12,10 +12,11 @@ import torch
 
 from mdlora.data import (
     ORACLE_COLUMN,
+    domain_rows,
     load_dataset,
     prepare_rows,
     read_rows,
-    summary_to_markdown,
+    split_rows,
     write_dataset,
 )
 from mdlora.errors import DataError, RunError, SchemaError
@@ -81,17 +82,16 @@ def test_summary_by_hand(folder: Path):
     assert train["click_rate"] == 0.5
     assert train["domains"]["x"] == {"rows": 2, "click_rate": 0.5}
     assert summary["splits"]["validation"]["domains"]["y"] == {"rows": 0, "click_rate": None}
-    assert summary_to_markdown(summary).splitlines() == [
-        "| split | rows | users | items | click rate |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        "| train | 4 | 3 | 2 | 50.00 % |",
-        "| validation | 2 | 2 | 2 | 50.00 % |",
-        "| test | 2 | 2 | 2 | 50.00 % |",
-        "",
-        "| domain | train | validation | test | click rate |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        "| x | 2 | 2 | 1 | 40.00 % |",
-        "| y | 2 | 0 | 1 | 66.67 % |",
+    assert split_rows(summary) == [
+        ("split", "rows", "users", "items", "click rate"),
+        ("train", "4", "3", "2", "50.00 %"),
+        ("validation", "2", "2", "2", "50.00 %"),
+        ("test", "2", "2", "2", "50.00 %"),
+    ]
+    assert domain_rows(summary) == [
+        ("domain", "train", "validation", "test", "click rate"),
+        ("x", "2", "2", "1", "40.00 %"),
+        ("y", "2", "0", "1", "66.67 %"),
     ]
 
 
@@ -225,10 +225,12 @@ def test_new_rows_to_score(folder: Path, tmp_path: Path):
     assert table.equals(new)
     assert rows.categories.tolist() == [[3, 2, 2], [0, 0, 0]]
     assert rows.label is None
-    pq.write_table(new.append_column("click", pa.array([1, 0])), tmp_path / "new.parquet")
-    labels = read_rows(tmp_path / "new.parquet", schema)[1].label
-    assert labels is not None
-    assert labels.tolist() == [1.0, 0.0]
+    for labels in (pa.array([1, 0]), pa.array([None, 7]), pa.array(["yes", None])):
+        labelled = new.append_column("click", labels)  # carried along, whatever it holds
+        pq.write_table(labelled, tmp_path / "new.parquet")
+        table, rows = read_rows(tmp_path / "new.parquet", schema)
+        assert table.equals(labelled)
+        assert rows.label is None
     pq.write_table(new.drop_columns(["user"]), tmp_path / "new.parquet")
     with pytest.raises(DataError, match=r"new\.parquet: .*'user' is missing"):
         read_rows(tmp_path / "new.parquet", schema)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import io
 import urllib.error
 import urllib.request
@@ -275,6 +276,22 @@ def test_no_network(tmp_path: Path, monkeypatch):
 
     monkeypatch.setattr(urllib.request, "urlopen", offline)
     refuse(tmp_path, None, r"Cannot download .*service not known\. .*--raw ml-1m\.zip")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (http.client.BadStatusLine("not HTTP at all"), "not HTTP at all"),
+        (http.client.IncompleteRead(b"half", 8), "4 bytes read, 8 more expected"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_an_answer_that_is_no_download(tmp_path: Path, monkeypatch, error: Exception, says: str):
+    def broken(url: str, timeout: float) -> Answer:
+        raise error
+
+    monkeypatch.setattr(urllib.request, "urlopen", broken)
+    refuse(tmp_path, None, rf"Cannot download .*{says}.*\. .*--raw ml-1m\.zip")
 
 
 @pytest.mark.data

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mdlora.cli.parsing import check_can_write
+
 Call = Callable[..., tuple[int, str, str]]
 FAILED, USED_WRONGLY = 1, 2
 
@@ -136,7 +138,8 @@ def test_schema_is_damaged(refused: Callable[..., None], copied: Path) -> None:
         (["--training.lr=.nan"], "training.lr=nan is not a finite number"),
         (["--training.device=gpu"], "--training.device: Expected one of 'auto', 'cpu', 'cuda'"),
         (["--plan.rows=held_out:2"], "plan.rows='held_out:2' is not known"),
-        (["--seed=x"], "--seed: Expected int or null. Got value: x"),
+        (["--seed=x"], "--seed: Expected int. Got value: x"),
+        (["--adapter.rank=x"], "--adapter.rank: Expected int or none. Got value: x"),
         (["--seed=-1"], "seed=-1 is out of range"),
         (["--backbone=deepfn"], "No backbone 'deepfn'. Did you mean 'deepfm'?"),
         (["--method=mlra"], "No method 'mlra'. Did you mean 'mlora'?"),
@@ -152,7 +155,7 @@ def test_wrong_option(
 @pytest.mark.parametrize(
     ("text", "phrase"),
     [
-        ("plan: {max_epoch: 3}", "No setting 'max_epoch'. Did you mean 'max_epochs'?"),
+        ("plan: {max_epoch: 3}", "No setting of plan 'max_epoch'. Did you mean 'max_epochs'?"),
         ("plam: {max_epochs: 3}", "No setting 'plam'. Did you mean 'plan'?"),
         ("plan: {max_epochs: soon}", "max_epochs"),
         ("plan: 3", "give a mapping of its settings"),
@@ -187,6 +190,12 @@ def test_targets_that_match_nothing(refused: Callable[..., None], folder: Path) 
         (["demo", "--seeds", "1,x"], "--seeds='1,x' is not a list of whole numbers"),
         (["bench", "tain"], "Did you mean 'train'?"),
         (["evaluate", "run", "--which", "lats"], "--which: Expected one of 'best', 'last'"),
+        (["evaluate", "run", "--seed", "-1"], "--seed=-1 is out of range"),
+        (["evaluate", "run", "--replicates", "-5"], "--replicates=-5 is out of range"),
+        (["evaluate", "run", "--replicates", "1"], "--replicates=1 gives no interval"),
+        (["evaluate", "run", "--replicates", "2.5"], "--replicates: Expected int"),
+        (["evaluate", "run", "--threads", "0"], "--threads=0 is out of range"),
+        (["predict", "run", "rows", "--out", "o", "--device", "gpu"], "--device: Expected one of"),
     ],
 )
 def test_wrong_use_of_a_verb(
@@ -201,6 +210,74 @@ def test_wrong_use_of_a_verb(
     assert code == USED_WRONGLY
     assert phrase in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "phrase"),
+    [("a-file/figures.json", "a-file is a file"), (".", "that is a folder")],
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "nothing", "--out", "run"],
+        ["evaluate", "nothing"],
+        ["compare", "nothing", "--out", "results"],
+        ["demo", "--out", "demo"],
+        ["prepare", "synthetic", "--out", "data"],
+        ["prepare", "movielens", "--by", "age", "--raw", "nothing", "--out", "data"],
+        ["bench", "train"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_figures_that_could_not_be_written(
+    mdlora: Call,
+    arguments: list[str],
+    place: str,
+    phrase: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Said before anything else is looked at, so before the work."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-file").write_text("mine", encoding="utf-8")
+    code, _, err = mdlora(*arguments, "--json", place)
+    assert (code, f"--json={place} cannot be written: " in err, phrase in err) == (2, True, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["a-file"]
+
+
+def test_scores_that_could_not_be_written(mdlora: Call, tmp_path: Path) -> None:
+    code, _, err = mdlora("predict", "nothing", "rows.parquet", "--out", tmp_path)
+    assert (code, f"--out={tmp_path} cannot be written: that is a folder" in err) == (2, True)
+
+
+def test_figures_go_into_a_new_folder(tmp_path: Path) -> None:
+    check_can_write("--json", str(tmp_path / "new" / "newer" / "figures.json"))
+    check_can_write("--json", None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_defect_is_told_whole(mdlora: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(arguments: list[str]) -> None:
+        raise ZeroDivisionError("nobody thought of it")
+
+    monkeypatch.setattr("mdlora.cli.demo.run", broken)
+    code, out, err = mdlora("demo")
+    assert (code, out) == (FAILED, "")
+    lines = err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-2] == "ZeroDivisionError: nobody thought of it"
+    assert lines[-1].startswith("mdlora demo: a defect of mdlora. Please report it")
+
+
+def test_out_that_is_no_run_is_not_to_be_resumed(
+    mdlora: Call, copied: Path, tiny_options: list[str]
+) -> None:
+    before = {path: path.read_bytes() for path in copied.iterdir()}
+    code, _, err = mdlora("train", copied, "--out", copied, *tiny_options)
+    assert code == FAILED
+    assert str(copied) in err
+    assert "--resume" not in err
+    assert {path: path.read_bytes() for path in copied.iterdir()} == before
 
 
 class TestMovieLens:

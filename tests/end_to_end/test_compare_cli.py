@@ -71,7 +71,15 @@ def test_json_and_files(compared: tuple[Path, list[str]]) -> None:
     _check(plain, methods, [1, 2])
     assert plain == json.loads((out / "results.json").read_text(encoding="utf-8"))
     _self_contained((out / "report.html").read_text(encoding="utf-8"))
-    assert "| moe-mlora |" in (out / "results.md").read_text(encoding="utf-8")
+    assert plain.keys() >= {"cells", "verdicts", "oracle"}
+    adapters = methods[4:]
+    assert [(v["baseline"], v["method"]) for v in plain["against_controls"]] == [
+        (control, method) for control in methods[1:4] for method in adapters
+    ]
+    text = (out / "results.md").read_text(encoding="utf-8")
+    assert "| moe-mlora |" in text
+    assert "| method | base-extra | base-wide | base-finetuned |" in text
+    assert "domain_01" in text  # as it is, with nothing escaped
 
 
 def test_cells_are_what_their_runs_give(compared: tuple[Path, list[str]]) -> None:
@@ -139,6 +147,8 @@ def test_demo(
     asked = ["demo", "--seeds", "1,2", "--jobs", "1", "--out", tmp_path / "demo"]
     code, said, _ = mdlora(*asked, "--json", tmp_path / "demo.json")
     assert code == 0
+    assert "| method | base-extra |" in said  # the points over the controls
+    assert "| gap closed % |" in said
     plain = json.loads((tmp_path / "demo.json").read_text(encoding="utf-8"))
     _check(plain, ["base", "base-extra", "mlora", "moe-mlora"], [1, 2])
     _self_contained((tmp_path / "demo" / "report.html").read_text(encoding="utf-8"))

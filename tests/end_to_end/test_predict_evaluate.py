@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from mdlora.data import load_dataset, read_rows
-from mdlora.training import load
+from mdlora.training import Run, load
 from mdlora.types import Batch
 
 Call = Callable[..., tuple[int, str, str]]
@@ -166,3 +167,105 @@ def test_evaluate_names_the_bad_row(
     )
     code, _, err = mdlora("evaluate", trained, "--data", rows)
     assert (code, f"{rows}: Label column 'click' is 3 in row 4" in err) == (1, True)
+
+
+def _with_one_class_and_strangers(folder: Path, out: Path) -> dict[str, int]:
+    """Test rows where domain_02 was never clicked; returns the rows with unseen users, items."""
+    table = pq.read_table(folder / "test.parquet")
+    columns = {name: table.column(name).to_pylist() for name in ("domain", "click", "user_id")}
+    mine = [name == "domain_02" for name in columns["domain"]]
+    assert any(mine)
+    clicks = [0 if m else c for m, c in zip(mine, columns["click"], strict=True)]
+    users = columns["user_id"]
+    users[0] = users[1] = users[2] = type(users[0])(10**9)
+    for name, values in (("click", clicks), ("user_id", users)):
+        table = table.set_column(table.column_names.index(name), name, pa.array(values))
+    pq.write_table(table, out)
+    known = set(pq.read_table(folder / "train.parquet").column("user_id").to_pylist())
+    return {"user_id": sum(user not in known for user in users)}
+
+
+def test_evaluate_tells_of_left_out_domains_and_unseen_values(
+    trained: Path, folder: Path, tmp_path: Path, mdlora: Call
+) -> None:
+    rows, file = tmp_path / "rows.parquet", tmp_path / "figures.json"
+    unseen = _with_one_class_and_strangers(folder, rows)
+    code, said, _ = mdlora("evaluate", trained, "--data", rows, "--replicates", 0, "--json", file)
+    assert code == 0
+    assert "Left out of WAUC, for want of clicks or non-clicks: domain_02." in said
+    assert f"{unseen['user_id']:,} rows have a user_id that training never saw." in said
+    assert "a domain that training never saw" not in said
+    figures = json.loads(file.read_text(encoding="utf-8"))
+    assert figures["left_out"] == ["domain_02"]
+    assert figures["unseen"] == {**dict.fromkeys(figures["unseen"], 0), **unseen}
+
+
+def test_train_tells_of_left_out_domains_and_unseen_values(
+    folder: Path, tmp_path: Path, mdlora: Call, tiny_options: list[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    unseen = _with_one_class_and_strangers(folder, data / "test.parquet")
+    options = [*tiny_options, "--plan.max_epochs=0", "--quiet", "--method=base"]
+    code, said, _ = mdlora("train", data, "--out", tmp_path / "run", *options)
+    assert code == 0
+    assert "Left out of WAUC, for want of clicks or non-clicks: domain_02." in said
+    assert f"{unseen['user_id']:,} rows have a user_id that training never saw." in said
+
+
+def test_nothing_to_tell(trained: Path, folder: Path, mdlora: Call) -> None:
+    _, said, _ = mdlora("evaluate", trained, "--split", "train", "--replicates", 0)
+    assert "Left out" not in said
+    assert "never saw" not in said
+
+
+def test_evaluate_refuses_a_split_of_one_file(trained: Path, folder: Path, mdlora: Call) -> None:
+    rows = folder / "test.parquet"
+    for split in (["--split", "train"], ["--split=test"]):
+        code, _, err = mdlora("evaluate", trained, "--data", rows, *split)
+        assert code == 2
+        assert f"--data {rows} is one file" in err
+        assert "leave out --split" in err
+
+
+@pytest.mark.parametrize("labels", [[None], [7], ["yes"]])
+def test_predict_does_not_read_the_label(
+    trained: Path, folder: Path, tmp_path: Path, mdlora: Call, labels: list[object]
+) -> None:
+    table = pq.read_table(folder / "test.parquet")
+    place = table.column_names.index("click")
+    odd = table.set_column(place, "click", pa.array(labels * table.num_rows))
+    scores = []
+    for name, rows in (("plain", table), ("odd", odd)):
+        pq.write_table(rows, tmp_path / f"{name}.parquet")
+        out = tmp_path / f"{name}-scores.parquet"
+        code, _, err = mdlora("predict", trained, tmp_path / f"{name}.parquet", "--out", out)
+        assert code == 0, err
+        scores.append(pq.read_table(out).column("score"))
+    assert scores[0].equals(scores[1])
+
+
+def test_where_to_score(
+    trained: Path, folder: Path, tmp_path: Path, mdlora: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run was trained on one CPU thread."""
+    seen: list[tuple[str, int]] = []
+
+    def spy(self: Run, *rows: torch.Tensor) -> torch.Tensor:
+        seen.append((self.config.training.device, torch.get_num_threads()))
+        return score(self, *rows)
+
+    score = Run._score
+    monkeypatch.setattr(Run, "_score", spy)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    rows, out = folder / "test.parquet", tmp_path / "scores.parquet"
+    before = torch.get_num_threads()
+    for options in ([], ["--threads", 2], ["--device", "auto"]):
+        assert mdlora("evaluate", trained, "--replicates", 0, *options)[0] == 0
+        assert mdlora("predict", trained, rows, "--out", out, *options)[0] == 0
+    assert seen == [("cpu", 1)] * 2 + [("cpu", 2)] * 2 + [("auto", 1)] * 2
+    assert torch.get_num_threads() == before
+    for verb in (["evaluate", trained], ["predict", trained, rows, "--out", tmp_path / "none"]):
+        code, _, err = mdlora(*verb, "--device", "cuda")
+        assert (code, "torch sees no CUDA device" in err) == (2, True)
+    assert not (tmp_path / "none").exists()

@@ -46,7 +46,9 @@ def _edit_state(run: Path, **made_with: Any) -> None:
     write_tensors(path, tensors, about)
 
 
-@pytest.mark.parametrize(("key", "value"), [("torch", "1.0.0"), ("device", "cuda"), ("threads", 7)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("torch", "1.0.0"), ("device", "cuda"), ("processor", "another")]
+)
 def test_resume_elsewhere_needs_inexact(
     stopped: Path,
     trained: Path,
@@ -100,7 +102,7 @@ def test_out_is_not_empty(
 ) -> None:
     (tmp_path / "precious.txt").write_text("mine", encoding="utf-8")
     code, _, err = mdlora("train", folder, "--out", tmp_path, *tiny_options)
-    assert (code, f"{tmp_path} is there already and is not empty" in err) == (1, True)
+    assert (code, f"{tmp_path} is there already" in err) == (1, True)
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
     code, _, err = mdlora("compare", folder, "--out", tmp_path, *tiny_options)
     assert (code, f"{tmp_path} is there and is no comparison" in err) == (1, True)
@@ -150,7 +152,7 @@ def test_adapters_of_another_backbone(
     )
     before = {name: tensor.clone() for name, tensor in other.model.state().items()}
     path = sorted((trained / "adapters").iterdir())[0]
-    with pytest.raises(AdapterError, match="an adapter works only on its own backbone"):
+    with pytest.raises(AdapterError, match="works only on its own backbone"):
         load_domain_adapter(other.model, path)
     assert all(tensor.equal(before[name]) for name, tensor in other.model.state().items())
     assert load_domain_adapter(load(trained), path) == "domain_01"
@@ -192,6 +194,7 @@ def test_full_disk_at_any_write(
     # Early on; a metrics line or a state in the midst; and each file of the final weights.
     for good in (
         5,
+        6,
         9,
         12,
         writes // 2,

@@ -67,8 +67,9 @@ def test_markdown_shows_percent_and_escapes_names():
     names[0] = "a|b<script>"
     text = evaluate_scores(logits, labels, domains, names, oracle=oracle).to_markdown()
     assert "| WAUC | 62.50 |" in text
-    assert "| WAUC of the oracle | " in text
-    assert r"| a\|b\<script\> | 3 | 2 | 50.00 |" in text
+    assert "| WAUC of the oracle (ceiling) | " in text
+    # news: rows 0.0, 2.0, -1.0 with clicks 0, 1, 1: mean loss 0.7111, calibration 0.825.
+    assert r"| a\|b\<script\> | 3 | 2 | 0.7111 | 0.825 | 50.00 |" in text
     assert "want of clicks and non-clicks: music, games." in text
 
 

@@ -86,7 +86,9 @@ def test_few_seeds_carry_a_note():
 def test_missing_base_and_missing_wauc():
     lone = verdicts(cells("m", BASE))[0]
     assert (lone["difference"], lone["p"], lone["seeds"]) == (None, None, 0)
-    assert "nothing to compare" in lone["note"]
+    assert lone["note"] == "No seed in common with base: there is nothing to compare."
+    other = verdicts(cells("m", BASE), baseline="base-wide")[0]
+    assert other["note"] == "No seed in common with base-wide: there is nothing to compare."
     assert verdicts([*cells("base", BASE), *cells("m", [None, *BASE[1:]])])[0]["seeds"] == 4
 
 

@@ -84,7 +84,7 @@ def test_normalisation_layers_of_frozen_parts_stay_in_evaluation_mode(tiny_data:
     model.backbone.tower.activations[0] = nn.Sequential(nn.BatchNorm1d(8), nn.ReLU())
     norm = model.backbone.tower.activations[0][0]
     model.train_only("experts")
-    model.training_mode()
+    model.training_mode(["experts"])
     assert model.training
     assert model.backbone.tower.activations[1].training  # dropout stays on
     assert not norm.training
@@ -92,7 +92,7 @@ def test_normalisation_layers_of_frozen_parts_stay_in_evaluation_mode(tiny_data:
     model(batch_of(tiny_data))
     assert torch.equal(norm.running_mean, before)
     model.train_only("backbone")
-    model.training_mode()
+    model.training_mode(["backbone"])
     model(batch_of(tiny_data))
     assert not torch.equal(norm.running_mean, before)
 

@@ -76,6 +76,31 @@ def test_curves_count_epochs_within_their_phase(make_curves):
     assert "training loss" not in texts(curves_figure(without))
 
 
+def fractional(seed, start, steps, every, method="mlora"):
+    """Validation each `every`-th of 8 steps an epoch."""
+    return [
+        {"method": method, "seed": seed, "phase": "experts", "epoch": start + k * every / 8,
+         "wauc": 0.7 + 0.001 * k, "train_loss": 0.5}
+        for k in range(steps)
+    ]  # fmt: skip
+
+
+def test_curves_take_epochs_that_are_fractions():
+    points = [*fractional(1, 0.0, 9, 3), *fractional(2, 0.0, 6, 3)]  # up to 3.0 and 1.875
+    found = texts(curves_figure(points))
+    assert {"1", "2", "3"} <= set(found)
+    assert "4" not in found
+    # Seeds that share no epoch have no mean, which leaves their own lines.
+    apart = curves_figure([*fractional(1, 0.375, 4, 3), *fractional(2, 0.25, 2, 4)])
+    assert "experts" in texts(apart)
+    # A phase whose epochs run on from those before it is drawn like one that starts again.
+    assert curves_figure(fractional(1, 10.375, 4, 3)) == curves_figure(fractional(1, 0.375, 4, 3))
+
+
+def test_curves_take_a_phase_without_epochs():
+    assert "experts" in texts(curves_figure(fractional(1, 0, 1, 8)))
+
+
 def test_curves_take_missing_values(make_curves):
     points = make_curves()
     points[0]["wauc"] = None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mdlora.errors import RunError
-from mdlora.evaluation import bootstrap_intervals, evaluate_scores
+from mdlora.evaluation import evaluate_scores
 from mdlora.reports import (
     ComparisonReport,
     RunReport,
@@ -102,22 +102,20 @@ def test_run_report(tmp_path, make_curves, make_gate):
     domains = torch.randint(0, 3, (300,), generator=random)
     names = ["US/CA", "<script>", "empty"]
     result = evaluate_scores(logits, labels, domains, names, oracle=logits.sigmoid())
-    intervals = bootstrap_intervals(logits, labels, domains, names, replicates=5)
     path = tmp_path / "run.html"
     given = RunReport(
-        title="run", result=result.to_json(), intervals=intervals.to_json(),
-        curves=make_curves(), gates=[make_gate()], notes=["n"], environment={"a": 1},
+        title="run", result=result.to_json(), curves=make_curves(), gates=[make_gate()],
+        notes=["Domains empty: left out"], environment={"a": 1, "config": "seed: 1\nplan: <b>\n"},
     )  # fmt: skip
     write_run_report(path, given)
     page = Page(path.read_text(encoding="utf-8"))
     shown = "".join(page.text)
     assert f"WAUC {100 * result.wauc:.2f} % on 300 rows; the best possible is" in shown
-    assert "Left out of WAUC, for want of clicks and non-clicks: empty." in shown
-    assert "95 % intervals by drawing rows again" in shown
+    assert shown.count("Domains empty: left out") == 1
+    assert "seed: 1\nplan: <b>\n" in shown
+    assert page.tags.count("pre") == 1
     assert page.tags.count("svg") == 3
     assert "script" not in page.tags
-    low, high = intervals.domains["US/CA"]
-    assert f"{100 * low:.2f} to {100 * high:.2f}" in shown
 
 
 def test_a_failed_write_leaves_the_old_report(tmp_path, make_comparison):
@@ -126,3 +124,16 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, make_comparison):
     with pytest.raises(RunError):
         write_report(folder, ComparisonReport(title="t", result=make_comparison(2)))
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_points_over_the_controls_stand_below_the_methods(make_comparison):
+    result = make_comparison(2)
+    cells = [c | {"method": {"moe": "base-wide"}.get(c["method"], c["method"])}
+             for c in result["cells"]]  # fmt: skip
+    against = [{"baseline": "base-wide", "method": "mlora", "backbone": "mlp",
+                "difference": 0.0189, "p": 0.0123, "verdict": "better"}]  # fmt: skip
+    full = {"cells": cells, "verdicts": [], "oracle": None, "against_controls": against}
+    shown = "".join(Page(comparison_html(ComparisonReport(title="t", result=full))).text)
+    assert "+1.89 (p = 0.012, better)" in shown
+    without = comparison_html(ComparisonReport(title="t", result=full | {"against_controls": []}))
+    assert "over the controls" not in without

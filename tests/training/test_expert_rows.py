@@ -95,4 +95,4 @@ def test_clusters_of_a_column_that_is_not_there(tiny_data: Dataset):
     few = MoEMLoRA(experts_per_domain=9, expert_rows="clusters:domain")
     with pytest.raises(ConfigError, match="domain has 4 ids, too few for 9 clusters"):
         clusters_of(model, few, seed=1)
-    assert clusters_of(model, MoEMLoRA(expert_rows="clusters:colour"), seed=1) is None  # m = 1
+    assert clusters_of(model, MoEMLoRA(expert_rows="clusters:user_id"), seed=1) is None  # m = 1

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from mdlora.config import METHODS, Phase, RunConfig
 from mdlora.data import Dataset, Split
-from mdlora.errors import FrozenTensorChanged, RunError
+from mdlora.errors import ConfigError, FrozenTensorChanged, RunError
 from mdlora.evaluation.scoring import score_rows
 from mdlora.metrics import grouped_auc, grouped_log_loss, weighted_auc
 from mdlora.model import CTRModel
 from mdlora.training.batches import PhaseRows
 from mdlora.training.build import build_model
+from mdlora.training.optimizers import trained_groups
 from mdlora.training.phase import PhaseRunner
-from mdlora.training.plan import make_plan
+from mdlora.training.plan import check_plan, make_plan
 from mdlora.training.progress import SilentProgress
 from mdlora.types import Batch
 
@@ -115,7 +116,7 @@ def test_no_gradient_of_a_frozen_tensor_is_computed(
     batch = Batch(train.categories[:300], train.domain[:300])
     for phase in make_plan(config):
         runner = runner_of(model, phase, config, tiny_data)
-        model.training_mode()
+        model.training_mode(trained_groups(phase))
         expert = None if runner.train.expert is None else runner.train.expert[:300]
         loss = model(batch, expert).square().sum()
         learns = {id(p) for g in runner.groups for p in model.group(g)}
@@ -212,13 +213,13 @@ def test_a_gate_worse_than_own_routes_at_the_start_still_learns(
     lines: list[Any] = []
     runner = runner_of(model, make_plan(config)[2], config, tiny_data, lines)
     scores = iter([0.9, 0.6, 0.7, 0.8])  # own, gate, then epochs 1 and 2
-    score = runner._score
+    score = runner.judge._score
 
     def told(which: int | None) -> Any:
         figures, known = score(which)
         return {**figures, "wauc": next(scores, 0.5)}, known
 
-    runner._score = told
+    runner.judge._score = told
     runner.start()
     assert not bool(runner.stopper.stopped.any())
     runner.run()
@@ -234,7 +235,7 @@ def test_each_experts_best_weights_are_kept_each_on_its_own(
     runner = runner_of(model, make_plan(config)[1], config, tiny_data)
     told = iter([[0.5, 0.5, 0.5], [0.6, 0.4, 0.5], [0.5, 0.9, 0.4], [0.7, 0.8, 0.4]])
     saved = []
-    score = runner._score
+    score = runner.judge._score
 
     def scripted(which: int | None) -> Any:
         figures, (auc, *rest) = score(which)
@@ -242,7 +243,7 @@ def test_each_experts_best_weights_are_kept_each_on_its_own(
         saved.append(snapshot(model))
         return figures, (auc if values is None else torch.tensor(values), *rest)
 
-    runner._score = scripted
+    runner.judge._score = scripted
     runner.start()
     runner.run()
     # Best epochs by hand: domain 1 at epoch 3, domain 2 at epoch 2, domain 3 at epoch 0.
@@ -260,7 +261,7 @@ def test_an_expert_that_has_stopped_stands_still(tiny_data: Dataset, tiny_config
     runner = runner_of(model, make_plan(config)[1], config, tiny_data)
     told = iter([[0.5] * 3, [0.6, 0.4, 0.6], [0.7, 0.9, 0.5], [0.8, 0.9, 0.9], [0.9, 0.9, 0.9]])
     saved = []
-    score = runner._score
+    score = runner.judge._score
 
     def scripted(which: int | None) -> Any:
         figures, (auc, *rest) = score(which)
@@ -268,7 +269,7 @@ def test_an_expert_that_has_stopped_stands_still(tiny_data: Dataset, tiny_config
         saved.append((snapshot(model), runner.optimizer.bank.steps.clone()))
         return figures, (auc if values is None else torch.tensor(values), *rest)
 
-    runner._score = scripted
+    runner.judge._score = scripted
     runner.start()
     runner.run()
     for name in runner.moving:
@@ -294,14 +295,14 @@ def test_an_experts_steps_do_not_depend_on_when_others_stop(
         model = build_model(config, tiny_data.schema).double()
         runner = runner_of(model, make_plan(config)[1], config, tiny_data)
         told = iter([[0.5] * 3, [0.6, others, others], [0.7, others + 0.01, others + 0.01]])
-        score = runner._score
+        score = runner.judge._score
 
         def scripted(which: int | None, score: Any = score, told: Any = told) -> Any:
             figures, (auc, *rest) = score(which)
             values = next(told, None)
             return figures, (auc if values is None else torch.tensor(values), *rest)
 
-        runner._score = scripted
+        runner.judge._score = scripted
         runner.start()
         runner.run()
         ends.append((runner.last, runner.optimizer.bank.steps.tolist()))
@@ -386,11 +387,13 @@ def test_training_that_diverges_says_so(tiny_data: Dataset, tiny_config: TinyCon
 
 
 def test_a_route_without_adapters_is_refused(tiny_data: Dataset, tiny_config: TinyConfig):
-    config = tiny_config("base")
-    model = build_model(config, tiny_data.schema)
-    phase = Phase(name="x", train="backbone", route="own")
-    with pytest.raises(RunError, match="route 'own' but the model has no adapters"):
-        runner_of(model, phase, config, tiny_data)
+    model = build_model(tiny_config("base"), tiny_data.schema)
+    own = Phase(name="x", train="backbone", route="own")
+    with pytest.raises(ConfigError, match="route 'own' but the model has no adapters"):
+        check_plan([own], model)
+    gate = Phase(name="x", train="gate", route="gate")
+    with pytest.raises(ConfigError, match="route 'gate' but the model has no gate"):
+        check_plan([gate], build_model(tiny_config("mlora"), tiny_data.schema))
 
 
 @pytest.mark.parametrize("rows", ["random", "bootstrap", "clusters:user_id"])

@@ -76,7 +76,7 @@ def test_a_plan_of_ones_own(tiny_config: TinyConfig):
         Phase(name="a", train="all", route="gate"),
         Phase(name="b", train="gate", route="gate"),
     )
-    config = tiny_config("moe-mlora", plan={"phases": phases})
+    config = tiny_config("moe-mlora", plan={"phases": phases, "max_epochs": 50})
     assert make_plan(config) == phases
 
 

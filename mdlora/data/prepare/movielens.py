@@ -8,6 +8,7 @@ rating; it counts as a click from `positive` stars on. The papers' authors count
 from __future__ import annotations
 
 import hashlib
+import http.client
 import tempfile
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -35,12 +36,12 @@ from mdlora.schema import Categorical, Column, Domain, Label, Values
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["MovieLensDomain", "MovieLensFeatures", "Progress", "prepare_movielens"]
+__all__ = ["MovieLensDomain", "MovieLensFeatures", "PrepareProgress", "prepare_movielens"]
 
 MovieLensDomain: TypeAlias = Literal["gender", "age", "occupation"]
 MovieLensFeatures: TypeAlias = Literal["ids", "all"]
 
-Progress: TypeAlias = Callable[[str, float], None]
+PrepareProgress: TypeAlias = Callable[[str, float], None]
 """Called with what is being done and how much of that is done, 0 to 1."""
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
@@ -62,7 +63,7 @@ def prepare_movielens(
     splits: str | Path | None = None,
     seed: int = 1,
     ratio: Sequence[float] = (3, 1, 1),
-    progress: Progress | None = None,
+    progress: PrepareProgress | None = None,
 ) -> dict[str, Any]:
     """Write MovieLens-1M as a data folder and return its summary.
 
@@ -118,7 +119,9 @@ def prepare_movielens(
     return summary
 
 
-def _rows(files: RawFiles, by: str, features: str, positive: int, report: Progress) -> pl.DataFrame:
+def _rows(
+    files: RawFiles, by: str, features: str, positive: int, report: PrepareProgress
+) -> pl.DataFrame:
     """All ratings with their fields, domain and label, in the order of ratings.dat."""
     import polars as pl
 
@@ -193,7 +196,7 @@ def _given_split(table: pl.DataFrame, path: Path, by: str) -> npt.NDArray[np.int
     return read_split_file(path, keys, (f"{by}_split", "split"))
 
 
-def _download(folder: Path, report: Progress) -> Path:
+def _download(folder: Path, report: PrepareProgress) -> Path:
     """Fetch ml-1m.zip into `folder` and check it."""
     target = folder / "ml-1m.zip"
     digest = hashlib.md5(usedforsecurity=False)
@@ -206,9 +209,11 @@ def _download(folder: Path, report: Progress) -> Path:
                 digest.update(block)
                 done += len(block)
                 report("downloading", min(done / size, 1.0) if size else 0.0)
-    except OSError as error:  # URLError, timeouts and a full disk are all OSErrors
+    except (OSError, http.client.HTTPException) as error:
+        # URLError, timeouts and a full disk are OSErrors; an answer that is not HTTP is none.
+        cause = getattr(error, "reason", None) or error
         raise DataError(
-            f"Cannot download {URL}: {getattr(error, 'reason', None) or error}. "
+            f"Cannot download {URL}: {str(cause) or type(cause).__name__}. "
             "Fetch ml-1m.zip by another way and give its place: --raw ml-1m.zip."
         ) from error
     if digest.hexdigest() != MD5:

@@ -1,0 +1,130 @@
+"""The settings of a run as options: --config FILE, --SECTION.KEY VALUE and short forms."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from argparse import SUPPRESS
+from collections.abc import Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from jsonargparse import ArgumentParser, Namespace
+
+from mdlora.cli.parsing import value_of
+from mdlora.config import SECTIONS, RunConfig, config_from_dict, load_config
+
+__all__ = ["add_sections", "read_sections"]
+
+_NOT_ARGUMENTS = {"data": {"path"}, "plan": {"phases"}, "adapter": {"num_domains"}}
+
+_SHORT = {
+    "--backbone": "--backbone.name",
+    "--device": "--training.device",
+    "--threads": "--training.threads",
+}
+
+
+def add_sections(parser: ArgumentParser, arguments: Sequence[str]) -> list[str]:
+    """Add --config and all settings of a run; returns the arguments with short forms spelt out.
+
+    Defaults shown and used are those of the file given by --config, if any.
+    """
+    spelt = _spell(arguments)
+    parser.add_argument(
+        "--config", type=str | None, default=None, help="YAML file of settings; options win over it"
+    )
+    for name, kind in SECTIONS.items():
+        parser.add_class_arguments(kind, name, skip=_NOT_ARGUMENTS.get(name, set()))
+    for name, group in (parser.groups or {}).items():
+        group.title, group.description = name, inspect.getdoc(SECTIONS[name])
+    _show_short_forms(parser)
+    file = value_of(spelt, "--config")
+    if file is not None:
+        parser.set_defaults(_flat(load_config(file)))
+    return spelt
+
+
+def _show_short_forms(parser: ArgumentParser) -> None:
+    """List them among the options; `_spell` has replaced them before anything is parsed."""
+    for action in list(parser._actions):
+        option = (action.option_strings or [""])[0]
+        if option[2:] in SECTIONS:  # jsonargparse's own --backbone FILE and so on: not offered
+            action.help = SUPPRESS
+        if option == "--backbone":
+            action.help, action.metavar = "short for --backbone.name: mlp, wdl or deepfm", "NAME"
+            for group in (parser.groups or {}).values():
+                if action in group._group_actions:
+                    group._group_actions.remove(action)
+            parser._optionals._group_actions.append(action)
+    parser.add_argument(
+        "--device", metavar="{auto,cpu,cuda}", help=f"short for {_SHORT['--device']}"
+    )
+    parser.add_argument("--threads", metavar="THREADS", help=f"short for {_SHORT['--threads']}")
+
+
+def _spell(arguments: Sequence[str]) -> list[str]:
+    """--backbone X becomes --backbone.name X; values are written as the parser reads them."""
+    hints = {
+        f"--{section}.{name}": hint
+        for section, kind in SECTIONS.items()
+        for name, hint in get_type_hints(kind).items()
+    }
+    spelt, option = [], ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            option, equals, value = argument.partition("=")
+            option = _SHORT.get(option, option)
+            spelt.append(option + equals + (_value(value, hints.get(option)) if equals else ""))
+        else:
+            spelt.append(_value(argument, hints.get(option)))
+            option = ""
+    return spelt
+
+
+def _value(text: str, hint: Any) -> str:
+    """64,32 is a list where a list is meant, and "none" is no value where that is allowed."""
+    if get_origin(hint) is tuple:
+        return f"[{text.strip('[]() ')}]"
+    return "null" if text == "none" and NoneType in get_args(hint) else text
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    flat = {}
+    for name, kind in SECTIONS.items():
+        section = getattr(config, name)
+        for field in dataclasses.fields(kind):
+            if field.name not in _NOT_ARGUMENTS.get(name, set()):
+                value = getattr(section, field.name)
+                flat[f"{name}.{field.name}"] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def read_sections(options: Namespace, **top: Any) -> RunConfig:
+    """The configuration of parsed options; `top` gives method, seed and data path.
+
+    The path of a data folder is made absolute, so that the run finds its data from anywhere.
+    """
+    base = load_config(options.config) if options.config else RunConfig()
+    plain: dict[str, Any] = {
+        name: vars(options[name]) if options[name] is not None else {} for name in SECTIONS
+    }
+    for name, fields_of_file in _NOT_ARGUMENTS.items():
+        section = getattr(base, name)
+        kept = {field: getattr(section, field) for field in fields_of_file}
+        plain[name] = {**plain[name], **kept}
+    path = top.pop("path", None)
+    if path is not None:
+        plain["data"]["path"] = path
+    plain.update({name: value for name, value in top.items() if value is not None})
+    for name in ("method", "seed"):
+        plain.setdefault(name, getattr(base, name))
+    config = config_from_dict(plain)
+
+    from mdlora.data import SYNTHETIC  # not earlier: it loads torch
+
+    if config.data.path in (None, SYNTHETIC):
+        return config
+    data = dataclasses.replace(config.data, path=str(Path(config.data.path).resolve()))
+    return dataclasses.replace(config, data=data)
