@@ -66,7 +66,7 @@ class SyntheticConfig:
     noise: float = 0.0
     """Standard deviation, in logits, of what no feature shows; 0 to 10."""
 
-    signal: float = 1.4
+    signal: float = 2.5
     """Standard deviation of u.v over the rows, in logits; 0.01 to 20."""
 
     main_effects: float = 0.5
