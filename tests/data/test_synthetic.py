@@ -32,7 +32,7 @@ def wauc(columns: dict[str, np.ndarray], score: np.ndarray) -> float:
 
 def test_the_oracle_is_good_and_its_parts_are_not_enough():
     oracle = wauc(LOG.columns, LOG.columns[ORACLE_COLUMN])
-    assert 0.8 < oracle < 0.92
+    assert 0.8 < oracle < 0.95
     assert wauc(LOG.columns, LOG.shared_term) < oracle - 0.03
     assert wauc(LOG.columns, LOG.shift_term) < oracle - 0.03
 
