@@ -162,6 +162,7 @@ class _Trainer:
         self.config, self.data, self.folder = config, data, folder
         self.progress = progress or SilentProgress()
         self.device = pick_device(config.training.device)
+        self.made_with = describe_environment(config.training.threads, self.device)
         self.model = model.to(self.device)
         self.plan = make_plan(config)
         self.index = 0
@@ -169,7 +170,7 @@ class _Trainer:
         self.saved_at = time.monotonic()
 
     def start(self, start_from: str | Path | None) -> Run:
-        about = describe_environment(self.config.training.threads, self.device)
+        about = dict(self.made_with)
         about["data"] = self.data.fingerprint()
         train = self.data.split("train")
         about["rows"] = {"train": len(train), "validation": len(self.data.split("validation"))}
@@ -194,7 +195,7 @@ class _Trainer:
             self.folder.truncate_metrics(0)
             return self._go(None)
         tensors, about = read_tensors(self.folder.state_path)
-        now = describe_environment(self.config.training.threads, self.device)
+        now = self.made_with
         changed = [k for k in ("torch", "device", "processor") if about["made_with"][k] != now[k]]
         if changed and not inexact:
             was = ", ".join(f"{k} {about['made_with'][k]} (now {now[k]})" for k in changed)
@@ -299,7 +300,7 @@ class _Trainer:
             "route": route,
             "last_route": self.plan[-1].route if last is not None else None,
             "metrics_size": self.folder.metrics_size(),
-            "made_with": describe_environment(self.config.training.threads, self.device),
+            "made_with": self.made_with,
         }
         if last is not None:
             tensors |= _named("last.", last)
