@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mdlora.adapters.bank import AdapterBank
 from mdlora.adapters.gate import Gate
+from mdlora.adapters.kernels import can_merge
 from mdlora.adapters.rank import RankChoice, choose_rank
 from mdlora.adapters.routes import ExpertRoute, Route
 from mdlora.adapters.state import Routing, ThreadState
@@ -57,23 +58,45 @@ def hold_statistics(module: nn.Module) -> None:
             layer.eval()
 
 
-class _AddUpdate:
-    """Forward hook of one layer: its own output, plus what its adapters add."""
+class _AdaptedForward:
+    """Stands in for the `forward` of one layer: its own output, plus what its adapters add.
 
-    def __init__(self, adapted: AdaptedModel, index: int) -> None:
+    `before` is the forward that had been set on the layer itself, if any.
+    """
+
+    def __init__(self, adapted: AdaptedModel, index: int, layer: nn.Linear) -> None:
         self.adapted = adapted
         self.index = index
+        self.layer = layer
+        self.before: Callable[[Tensor], Tensor] | None = layer.__dict__.get("forward")
 
-    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return self.adapted.add_update(self.index, inputs[0], output)
+    @property
+    def is_plain(self) -> bool:
+        """Whether the layer computes x W + b and nothing else."""
+        return self.before is None and type(self.layer).forward is nn.Linear.forward
+
+    def own(self, x: Tensor) -> Tensor:
+        """What the layer gives without adapters."""
+        if self.before is not None:
+            return self.before(x)
+        return type(self.layer).forward(self.layer, x)
+
+    def take_off(self) -> None:
+        """Give the layer its own forward back."""
+        del self.layer.__dict__["forward"]
+        if self.before is not None:
+            self.layer.__dict__["forward"] = self.before
+
+    def __call__(self, input: Tensor) -> Tensor:  # noqa: A002  (the name that Linear gives it)
+        return self.adapted.run_layer(self, input)
 
 
 class AdaptedModel(nn.Module):
     """`module` with a bank of adapters on each target layer, and a gate where the config has one.
 
-    The module itself stays as it is, names and parameters included: each target layer computes
-    x W + b by its own call, and a forward hook adds to it. Call the adapted model with the
-    module's own arguments and `domain=ids`; or run the module inside `with adapted.routing(ids)`.
+    The module itself stays as it is, types, names and parameters included: only the `forward` of
+    each target layer is overlaid, on the instance. Call the adapted model with the module's own
+    arguments and `domain=ids`; or run the module inside `with adapted.routing(ids)`.
     Ids are 0 for an unknown domain, which gets the backbone alone, and 1..D.
 
     `route_mode` says which adapters a row meets: "none", "own" (its domain's: MLoRA), or "gate".
@@ -118,10 +141,9 @@ class AdaptedModel(nn.Module):
             self.gates.extend(Gate(config, self.num_domains, layer) for layer in gated)
         self.route_mode = "gate" if len(self.gates) else "own"
         self._state = ThreadState()
-        self._handles = [
-            layer.register_forward_hook(_AddUpdate(self, index))
-            for index, layer in enumerate(layers)
-        ]
+        self._overlays = [_AdaptedForward(self, i, layer) for i, layer in enumerate(layers)]
+        for overlay in self._overlays:
+            overlay.layer.__dict__["forward"] = overlay
 
     def forward(
         self, *args: Any, domain: Tensor | None = None, expert: Tensor | None = None, **kwargs: Any
@@ -177,10 +199,11 @@ class AdaptedModel(nn.Module):
                 "function reads the weight: leave the layer out of targets."
             )
 
-    def add_update(self, index: int, x: Tensor, output: Tensor) -> Tensor:
-        """Output of target `index` with its adapters' update; called by the layer's hook."""
+    def run_layer(self, overlay: _AdaptedForward, x: Tensor) -> Tensor:
+        """Output of a target layer with its adapters' update; stands in for its `forward`."""
         if self.route_mode == "none":
-            return output
+            return overlay.own(x)
+        index = overlay.index
         routing = self._state.current
         if routing is None:
             raise AdapterError(
@@ -200,7 +223,14 @@ class AdaptedModel(nn.Module):
             if which not in routing.gated:
                 routing.gated[which] = self.gates[which](routing.domain, x)
             route = routing.gated[which]
-        total: Tensor = self.banks[index](x, route, output)
+        bank = self.bank_of(index)
+        if (
+            isinstance(route, ExpertRoute)
+            and overlay.is_plain
+            and can_merge(x, overlay.layer.weight, route)
+        ):
+            return bank.merged(x, overlay.layer, route)
+        total: Tensor = bank(x, route, overlay.own(x))
         return total
 
     @property
@@ -225,27 +255,15 @@ class AdaptedModel(nn.Module):
         assert isinstance(gate, Gate)
         return gate
 
-    def experts_used(self, domain: Tensor, expert: Tensor | None = None) -> Tensor | None:
-        """Which adapters the last forward pass of this thread used: (K,) bool, or None for all.
-
-        Args:
-            domain: that pass's domain ids.
-            expert: that pass's expert ids, where given.
-        """
-        if self.route_mode == "gate" and self._state.last is not None:
-            routes = [r for r in self._state.last.gated.values() if isinstance(r, ExpertRoute)]
-            if not routes:
-                return None
-            used = torch.zeros(self.num_experts, dtype=torch.bool, device=domain.device)
-            for route in routes:
-                weights = route.flat_weights(torch.float32)
-                chosen = route.flat_experts()
-                used[chosen if weights is None else chosen[weights > 0]] = True
-            return used
-        if expert is not None:  # -1, none, is counted in a spare first place
-            return (expert + 1).bincount(minlength=self.num_experts + 1)[1:] > 0
-        own = domain.bincount(minlength=self.num_domains + 1)[1:] > 0
-        return own.repeat(self.config.experts_in_a_domain)
+    def experts_used(self) -> Tensor | None:
+        """Which adapters this thread's last training pass used: (K,) bool, or None for all."""
+        last = self._state.last
+        if last is None:
+            return None
+        if self.route_mode == "own":
+            return last.own().used()
+        routes = [r for r in last.gated.values() if isinstance(r, ExpertRoute)]
+        return torch.stack([route.used() for route in routes]).any(0) if routes else None
 
     def freeze(self, *parts: Literal["module", "experts", "gates"]) -> None:
         """Freeze these parts: no gradient of theirs is computed. The rest is left as it is."""
@@ -265,10 +283,10 @@ class AdaptedModel(nn.Module):
         return self
 
     def unwrap(self) -> nn.Module:
-        """Take the hooks off and give the module back as it came."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        """Take the adapters off and give the module back as it came."""
+        for overlay in self._overlays:
+            overlay.take_off()
+        self._overlays.clear()
         return self.module
 
     def _check_ids(self, name: str, ids: Tensor, *, low: int, high: int) -> None:
@@ -287,7 +305,7 @@ class AdaptedModel(nn.Module):
 
     def _refuse_adapted(self, layers: list[nn.Linear]) -> None:
         for name, layer in zip(self.target_names, layers, strict=True):
-            if any(isinstance(hook, _AddUpdate) for hook in layer._forward_hooks.values()):
+            if isinstance(layer.__dict__.get("forward"), _AdaptedForward):
                 raise AdapterError(
                     f"Layer {name} already has adapters. Call unwrap() on the first adapted "
                     "model, or choose other targets."

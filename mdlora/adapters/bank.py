@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mdlora.adapters.kernels import update
-from mdlora.adapters.routes import Route
+from mdlora.adapters.kernels import merged, update
+from mdlora.adapters.routes import ExpertRoute, Route
 from mdlora.errors import AdapterError
 
 __all__ = ["AdapterBank"]
@@ -63,6 +63,10 @@ class AdapterBank(nn.Module):
             output = output.flatten(0, -2)
         total = update(x.flatten(0, -2), self.down, self.up, self.bias, route, output)
         return total.view(*x.shape[:-1], total.shape[-1])
+
+    def merged(self, x: Tensor, layer: nn.Linear, route: ExpertRoute) -> Tensor:
+        """The layer's output (B, O) with what the adapters add, where `can_merge` allows it."""
+        return merged(x, layer.weight, layer.bias, self.down, self.up, self.bias, route)
 
     @torch.no_grad()
     def merged_update(self, weights: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -1,4 +1,4 @@
-"""Three ways to compute the same sum of low-rank updates; `update` chooses by shape.
+"""Four ways to compute the same sum of low-rank updates; they are chosen by shape.
 
     delta[i] = sum_k w[i, k] * (x[i] A_k B_k + c_k)
 
@@ -9,18 +9,25 @@ Shape letters: B rows, I in, O out, K adapters, R rank, k adapters of one row. A
   adapters, and for mixtures, whose rows use them all.
 * gathered: each row brings its own matrices. For few rows.
 * segmented: rows sorted by adapter in padded blocks; the cost does not grow with K.
+* merged: for training on rows that come sorted by adapter. W + A_k B_k is made for each adapter,
+  and takes the layer's own product over: each row meets one matrix, and nothing is done twice.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from mdlora.adapters.routes import ExpertRoute, MixtureRoute, Route
+from mdlora.adapters.routes import ExpertRoute, MixtureRoute, Route, Runs
 
-__all__ = ["choose_kernel", "gathered", "masked", "segmented", "update"]
+__all__ = ["can_merge", "choose_kernel", "gathered", "masked", "merged", "segmented", "update"]
 
 _FEW_ROWS = 64
+_MANY_ROWS = 32  # of an adapter, on average, from which making its matrix pays (measured)
+_ALIGNED = 16  # bytes to which torch's grouped product wants rows aligned
 _FEW_COLUMNS = 64  # K * R up to which one masked product beats sorting (measured, batch 1024)
 
 
@@ -29,6 +36,25 @@ def choose_kernel(num_rows: int, num_experts: int, rank: int) -> str:
     if num_experts * rank <= _FEW_COLUMNS:
         return "masked"
     return "gathered" if num_rows <= _FEW_ROWS else "segmented"
+
+
+def can_merge(x: Tensor, weight: Tensor, route: ExpertRoute) -> bool:
+    """Whether `merged` can stand in for a layer with this weight (O, I), and would be faster.
+
+    Only while training: in evaluation a row's score must not depend on how its batch is sorted.
+    """
+    return (
+        torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()  # a look at the values would break the graph
+        and x.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+        and x.dtype == weight.dtype == torch.float32  # torch has no grouped product in float64
+        and x.dim() == 2
+        and x.shape[0] >= _MANY_ROWS * route.num_experts
+        and all(size * x.element_size() % _ALIGNED == 0 for size in weight.shape)
+        and hasattr(F, "grouped_mm")  # since torch 2.10
+        and route.runs() is not None
+    )
 
 
 def update(
@@ -100,6 +126,75 @@ def segmented(
     else:
         delta = torch.baddbmm(bias[block_expert].unsqueeze(1), low, up[block_expert])
     return _combine(delta.flatten(0, 1)[slot], route, per_row)
+
+
+class _GroupedLinear(torch.autograd.Function):
+    """x W_k^T + c_k with W_k = W + (down_k^T up_k)^T, for the rows of each run k.
+
+    One node of the graph instead of ten; and torch's own gradient of a grouped product fails on
+    gradients that are broadcast.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, down: Tensor, up: Tensor, shift: Tensor | None,
+        of_row: Tensor, runs: Runs,
+    ) -> Tensor:  # fmt: skip
+        weights = torch.baddbmm(weight.unsqueeze(0), up.transpose(1, 2), down)
+        if runs.without:  # rows without an adapter meet the layer alone
+            weights = torch.cat((weight.unsqueeze(0), weights))
+        output = F.grouped_mm(x, weights.transpose(1, 2), offs=runs.ends)
+        ctx.save_for_backward(x, weights, down, up, of_row)
+        ctx.runs = runs
+        return output if shift is None else output.addmm_(of_row, shift)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weights, down, up, of_row = ctx.saved_tensors
+        of_x, of_weight, of_down, of_up, of_shift = ctx.needs_input_grad[:5]
+        grad = grad.contiguous()
+        grads: list[Tensor | None] = [None] * 7
+        if of_x:
+            grads[0] = F.grouped_mm(grad, weights, offs=ctx.runs.ends)
+        if of_weight or of_down or of_up:
+            of_weights = F.grouped_mm(grad.T, x, offs=ctx.runs.ends)
+            of_adapters = of_weights[1:] if ctx.runs.without else of_weights
+            if of_weight:
+                grads[1] = of_weights.sum(0)
+            if of_down:
+                grads[2] = torch.bmm(up, of_adapters)
+            if of_up:
+                grads[3] = torch.bmm(down, of_adapters.transpose(1, 2))
+        if of_shift:
+            grads[4] = of_row.T @ grad
+        return tuple(grads)
+
+
+def merged(
+    x: Tensor,
+    weight: Tensor,
+    layer_bias: Tensor | None,
+    down: Tensor,
+    up: Tensor,
+    bias: Tensor | None,
+    route: ExpertRoute,
+) -> Tensor:
+    """The layer's output (B, O) and its adapters' update in one product, for sorted rows.
+
+    `weight` (O, I) and `layer_bias` (O,) are the layer's own. Call only where `can_merge` says so.
+    """
+    runs = route.runs()
+    assert runs is not None
+    of_row = route.mixture(x.dtype)
+    shift = bias
+    if layer_bias is not None:
+        shift = layer_bias.expand(len(down), -1) if bias is None else layer_bias + bias
+    if runs.without and shift is not None:
+        own = torch.zeros_like(shift[:1]) if layer_bias is None else layer_bias.unsqueeze(0)
+        shift = torch.cat((own, shift))
+        of_row = torch.cat((1 - of_row.sum(1, keepdim=True), of_row), 1)
+    output: Tensor = _GroupedLinear.apply(x.contiguous(), weight, down, up, shift, of_row, runs)
+    return output
 
 
 def _combine(delta: Tensor, route: ExpertRoute, per_row: int) -> Tensor:

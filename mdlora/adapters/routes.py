@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["ExpertRoute", "MixtureRoute", "Route", "Segments"]
+__all__ = ["ExpertRoute", "MixtureRoute", "Route", "Runs", "Segments"]
 
 _BLOCK_ROWS = 32
 
@@ -25,6 +25,22 @@ class Segments(NamedTuple):
     slot: Tensor
     block_expert: Tensor
     rows: int
+
+
+class Runs(NamedTuple):
+    """Rows that come sorted by their one expert, those without one first.
+
+    `all_ends` (K + 1,) int32 is where those without one end, then those of each expert; `without`
+    says that there are rows without one.
+    """
+
+    all_ends: Tensor
+    without: bool
+
+    @property
+    def ends(self) -> Tensor:
+        """The ends that count: (K + 1,), or (K,) where every row has an expert."""
+        return self.all_ends if self.without else self.all_ends[1:]
 
 
 class MixtureRoute:
@@ -59,6 +75,8 @@ class ExpertRoute:
         self.weights = weights
         self._one_hot: dict[torch.dtype, Tensor] = {}
         self._segments: Segments | None = None
+        self._runs: Runs | None = None
+        self._looked_for_runs = False
         self._repeated: dict[int, ExpertRoute] = {1: self}
 
     @property
@@ -81,7 +99,7 @@ class ExpertRoute:
             hits = (self.experts.unsqueeze(-1) == all_experts).to(dtype)
             if self.weights is not None:
                 hits = hits * self.weights.to(dtype).unsqueeze(-1)
-            self._one_hot[dtype] = hits.sum(1)
+            self._one_hot[dtype] = hits.sum(1) if hits.shape[1] > 1 else hits.squeeze(1)
         return self._one_hot[dtype]
 
     def flat_weights(self, dtype: torch.dtype) -> Tensor | None:
@@ -101,8 +119,33 @@ class ExpertRoute:
             self._segments = _make_segments(self.flat_experts(), self.num_experts)
         return self._segments
 
+    def runs(self) -> Runs | None:
+        """Where each expert's rows end; None if a row has several, or they come unsorted."""
+        if not self._looked_for_runs:
+            self._looked_for_runs = True
+            if self.experts.shape[1] == 1 and self.weights is None:
+                self._runs = _find_runs(self.experts.squeeze(1), self.num_experts)
+        return self._runs
+
+    def used(self) -> Tensor:
+        """(K,) bool: which experts have rows that give them weight."""
+        if (runs := self.runs()) is not None:
+            return runs.all_ends[1:] > runs.all_ends[:-1]
+        used = self.experts.new_zeros(self.num_experts + 1, dtype=torch.bool)
+        chosen = self.experts if self.weights is None else self.experts.where(self.weights > 0, -1)
+        used[chosen.flatten() + 1] = True  # -1, none, has a spare first place
+        return used[1:]
+
 
 Route = ExpertRoute | MixtureRoute
+
+
+def _find_runs(experts: Tensor, num_experts: int) -> Runs | None:
+    if not bool((experts[1:] >= experts[:-1]).all()):
+        return None
+    all_experts = torch.arange(-1, num_experts, device=experts.device)
+    ends = torch.searchsorted(experts, all_experts, right=True, out_int32=True)
+    return Runs(ends, bool(ends[0]))
 
 
 def _make_segments(experts: Tensor, num_experts: int) -> Segments:

@@ -37,16 +37,17 @@ class BankAdam:
         self.steps = torch.zeros(first.shape[0], dtype=torch.float64, device=first.device)
         self.means = [torch.zeros_like(p) for p in self.parameters]
         self.squares = [torch.zeros_like(p) for p in self.parameters]
+        self._clock: int | None = None  # of all adapters, where known to be one
 
     @torch.no_grad()
     def step(self, active: Tensor | None = None) -> None:
         """One step of the active adapters: (K,) bool, or None for all."""
         if active is not None and not bool(active.all()):
             self._some(active.nonzero().squeeze(1))
-        elif bool((self.steps == self.steps[0]).all()):
-            self._all()
-        else:
+        elif self._agreed_clock() is None:
             self._some(torch.arange(len(self.steps), device=self.steps.device))
+        else:
+            self._all()
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -55,6 +56,7 @@ class BankAdam:
 
     def tensors(self) -> dict[str, Tensor]:
         """The state by name, not copied."""
+        self._clock = None  # the caller may write into it
         state = {"steps": self.steps}
         for i, (mean, square) in enumerate(zip(self.means, self.squares, strict=True)):
             state[f"mean.{i}"], state[f"square.{i}"] = mean, square
@@ -66,24 +68,38 @@ class BankAdam:
         root = (1 - self.betas[1] ** steps).sqrt()
         return step_size.to(like.dtype), root.to(like.dtype)
 
+    def _agreed_clock(self) -> int | None:
+        if self._clock is None and bool((self.steps == self.steps[0]).all()):
+            self._clock = int(self.steps[0])
+        return self._clock
+
     def _all(self) -> None:
-        """All adapters, whose clocks agree: the same arithmetic on whole tensors."""
-        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
-        beta1, beta2 = self.betas
+        """All adapters, whose clocks agree: torch's own fused step, the same formulas."""
+        assert self._clock is not None
+        self._clock += 1
         self.steps += 1
-        clock = float(self.steps[0])
-        torch._foreach_lerp_(self.means, grads, 1 - beta1)
-        torch._foreach_mul_(self.squares, beta2)
-        torch._foreach_addcmul_(self.squares, grads, grads, 1 - beta2)
-        roots = torch._foreach_sqrt(self.squares)
-        torch._foreach_div_(roots, (1 - beta2**clock) ** 0.5)
-        torch._foreach_add_(roots, self.eps)
-        size = self.lr / (1 - beta1**clock)
-        torch._foreach_addcdiv_([*self.parameters], self.means, roots, -size)
+        like = self.parameters[0]
+        clock = torch.tensor(float(self._clock), dtype=torch.float32, device=like.device)
+        torch._fused_adam_(
+            [*self.parameters],
+            [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters],
+            self.means,
+            self.squares,
+            [],
+            [clock] * len(self.parameters),
+            lr=self.lr,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            weight_decay=0.0,
+            eps=self.eps,
+            amsgrad=False,
+            maximize=False,
+        )
 
     def _some(self, chosen: Tensor) -> None:
         if not chosen.numel():
             return
+        self._clock = None
         beta1, beta2 = self.betas
         steps = self.steps[chosen] + 1
         self.steps[chosen] = steps

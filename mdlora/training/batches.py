@@ -11,7 +11,7 @@ from torch import Tensor
 from mdlora.data import Split, stratified_split
 from mdlora.seeds import derive_seed
 
-__all__ = ["PhaseRows", "epoch_bounds", "epoch_order", "phase_rows"]
+__all__ = ["PhaseRows", "epoch_bounds", "epoch_order", "phase_rows", "sort_within"]
 
 
 class PhaseRows(NamedTuple):
@@ -78,3 +78,18 @@ def epoch_bounds(
     shuffle = epoch_order(len(which), seed)
     pairs = zip(starts[shuffle].tolist(), ends[shuffle].tolist(), strict=True)
     return order[sort], list(pairs)
+
+
+def sort_within(key: Tensor, bounds: Sequence[tuple[int, int]]) -> Tensor:
+    """Places (N,) that sort the rows of each batch by a key (N,) of at least -1.
+
+    Rows of one key stay in their order. `bounds` are those of `epoch_bounds`, in any order.
+    """
+    starts = torch.tensor(sorted(start for start, _ in bounds), device=key.device)
+    batch = torch.zeros_like(key)
+    batch[starts[1:]] = 1
+    span = int(key.max()) + 2 if key.numel() else 1
+    place = batch.cumsum(0) * span + key
+    if len(starts) * span < 2**31:
+        place = place.int()  # sorts in half the time
+    return torch.argsort(place, stable=True)

@@ -177,14 +177,17 @@ def test_which_experts_a_pass_used():
     adapted = AdaptedModel(tower(), MoEMLoRA(num_domains=3, experts_per_domain=2, rank=1),
                            targets="[02]")  # fmt: skip
     adapted.route_mode = "own"
-    domain = torch.tensor([0, 3, 1, 1])
-    used = adapted.experts_used(domain)
-    assert used.tolist() == [True, False, True, True, False, True]
-    used = adapted.experts_used(domain, torch.tensor([-1, 5, 0, 0]))
-    assert used.tolist() == [True, False, False, False, False, True]
+    x, domain = torch.randn(4, 9, dtype=torch.float64), torch.tensor([0, 3, 1, 1])
+    assert adapted.experts_used() is None  # no pass yet
+    adapted(x, domain=domain)
+    assert adapted.experts_used().tolist() == [True, False, True, True, False, True]
+    adapted(x, domain=domain, expert=torch.tensor([-1, 5, 0, 0]))
+    assert adapted.experts_used().tolist() == [True, False, False, False, False, True]
+    adapted(x, domain=domain, expert=torch.tensor([-1, 0, 0, 5]))  # sorted
+    assert adapted.experts_used().tolist() == [True, False, False, False, False, True]
     adapted.route_mode = "gate"
-    adapted(torch.randn(4, 9, dtype=torch.float64), domain=domain)
-    assert adapted.experts_used(domain) is None  # all of them
+    adapted(x, domain=domain)
+    assert adapted.experts_used() is None  # all of them
 
 
 def test_which_experts_the_top_k_of_a_gate_used():
@@ -192,4 +195,4 @@ def test_which_experts_the_top_k_of_a_gate_used():
     adapted = AdaptedModel(tower(), config, targets="[02]")
     domain = torch.tensor([0, 4, 2, 2])
     adapted(torch.randn(4, 9, dtype=torch.float64), domain=domain)
-    assert adapted.experts_used(domain).tolist() == [False, True, False, True]
+    assert adapted.experts_used().tolist() == [False, True, False, True]

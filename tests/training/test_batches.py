@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdlora.data import Dataset
-from mdlora.training.batches import PhaseRows, epoch_bounds, epoch_order, phase_rows
+from mdlora.training.batches import PhaseRows, epoch_bounds, epoch_order, phase_rows, sort_within
 
 
 def test_order_is_a_permutation_that_the_seed_decides():
@@ -82,3 +82,20 @@ def test_picking_rows():
     assert picked.domain.tolist() == [6, 4, 6]
     assert picked.label.tolist() == [0, 0, 0]
     assert picked.expert is None
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    key=st.lists(st.integers(-1, 5), min_size=1, max_size=80),
+    size=st.integers(1, 9),
+    by_domain=st.booleans(),
+)
+def test_rows_are_sorted_within_their_own_batch(key: list[int], size: int, by_domain: bool):
+    keys = torch.tensor(key)
+    domain = keys.clamp(min=0)
+    order, bounds = epoch_bounds(domain, torch.arange(len(key)), size, by_domain=by_domain, seed=1)
+    ordered = keys[order]
+    places = sort_within(ordered, bounds)
+    for start, end in bounds:
+        of_batch = places[start:end].tolist()
+        assert of_batch == sorted(range(start, end), key=lambda i: (int(ordered[i]), i))
