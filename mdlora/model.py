@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from os import PathLike
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from mdlora.adapters import AdaptedModel, hold_statistics, linear_names
-from mdlora.backbones import build_backbone
+from mdlora.backbones import MLPBackbone, build_backbone
 from mdlora.config import BackboneConfig, MLoRA, MoEMLoRA
-from mdlora.embeddings import Embeddings
+from mdlora.data import Rows
+from mdlora.embeddings import build_embeddings, embed_dim_of, num_fields, num_scaled
 from mdlora.errors import AdapterError
 from mdlora.schema import Schema
 from mdlora.seeds import derive_seed
 from mdlora.types import Batch
 
-__all__ = ["CTRModel", "ParameterGroup"]
+__all__ = ["CTRModel", "ParameterGroup", "backbone_for"]
+
+_LOG = logging.getLogger(__name__)
 
 ParameterGroup = Literal["embeddings", "backbone", "targets", "experts", "gates"]
 
@@ -30,6 +37,12 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
+
+
+def backbone_for(schema: Schema, config: BackboneConfig) -> MLPBackbone:
+    """The backbone for a schema's fields, with weights drawn from torch's current generator."""
+    whole = dataclasses.replace(config, embed_dim=embed_dim_of(schema, config.embed_dim))
+    return build_backbone(whole, num_fields=num_fields(schema), num_dense=num_scaled(schema))
 
 
 class CTRModel(nn.Module):
@@ -45,6 +58,12 @@ class CTRModel(nn.Module):
         backbone: a name, or all its settings.
         adapter: MLoRA, MoEMLoRA, or None for the backbone alone.
         seed: of the initial weights.
+        vectors: the side table (n, width) of each vector column with a key, by its name: those of
+            `Dataset.vectors`.
+
+    Raises:
+        AdapterError: adapters that do not fit the backbone or the schema.
+        ConfigError: no such backbone, or vectors that the schema does not ask for, or lacks.
     """
 
     def __init__(
@@ -54,19 +73,22 @@ class CTRModel(nn.Module):
         adapter: MLoRA | None = None,
         *,
         seed: int = 1,
+        vectors: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         config = BackboneConfig(name=backbone) if isinstance(backbone, str) else backbone
+        embed_dim = embed_dim_of(schema, config.embed_dim)
         self.schema = schema
-        self.backbone_config = config
+        self.backbone_config = dataclasses.replace(config, embed_dim=embed_dim)
         self.seed = seed
         with _seeded(derive_seed(seed, "backbone")):
-            network = build_backbone(config, num_fields=len(schema.fields))
-            self.embeddings = Embeddings(
-                schema.num_ids,
-                config.embed_dim,
+            network = backbone_for(schema, config)
+            self.embeddings = build_embeddings(
+                schema,
+                embed_dim,
                 first_order=network.uses_first_order,
                 init_std=config.init_std,
+                vectors=vectors,
             )
         self.backbone = network
         self.adapter_config: MLoRA | None = None
@@ -93,6 +115,65 @@ class CTRModel(nn.Module):
         else:
             logits = self.adapted(embedded, domain=batch.domain, expert=expert)
         return logits
+
+    @torch.no_grad()
+    def score_rows(
+        self, rows: Rows, *, batch_size: int = 16384, expert: Tensor | None = None
+    ) -> Tensor:
+        """Logits (N,) on the CPU, in the rows' order; the model is left in evaluation mode.
+
+        Args:
+            rows: N rows on the CPU; they are moved to the model's device a batch at a time.
+            batch_size: rows scored at once.
+            expert: (N,) the one adapter of each row, in place of its domain's.
+        """
+        self.eval()
+        table = self.embeddings.table
+        logits = torch.empty(len(rows), dtype=table.dtype)
+        for start in range(0, len(rows), batch_size):
+            end = min(start + batch_size, len(rows))
+            part = rows.slice(start, end).to(table.device)
+            chosen = None if expert is None else expert[start:end].to(table.device)
+            logits[start:end] = self(part.batch(0, end - start), chosen).cpu()
+        return logits
+
+    def predict(
+        self,
+        rows: Any,
+        *,
+        batch_size: int = 16384,
+        unknown_domain: Literal["backbone", "error"] = "backbone",
+    ) -> npt.NDArray[np.float32]:
+        """The click probability of raw rows, (N,) float32, in their order.
+
+        Unseen values count as out of vocabulary; how many there were goes to the log.
+
+        Args:
+            rows: a pandas or polars frame, an Arrow table, a dict of arrays, or a path or URL of
+                Parquet or CSV; with the columns of `schema.raw_columns(with_label=False)`.
+            batch_size: rows scored at once.
+            unknown_domain: score rows of unknown domains by the backbone alone, or raise an
+                error.
+
+        Raises:
+            DataError: the rows cannot be read or do not fit the schema, or a domain is unknown
+                and that is an error.
+            SchemaError: a column is missing or of another type than it was fitted on.
+        """
+        from mdlora.data.sources import to_table
+
+        source = str(rows) if isinstance(rows, str | PathLike) else "rows"
+        table = to_table(rows, self.schema.raw_columns(with_label=False), source=source)
+        encoded = self.schema.encode(
+            table, with_label=False, source=source, unknown_domain=unknown_domain
+        )
+        counts = {"unseen": encoded.unseen, "missing": encoded.missing, "cut": encoded.cut}
+        for what, by_column in counts.items():
+            for name, count in by_column.items():
+                if count:
+                    _LOG.info("%s: column %r: %d %s", source, name, count, what)
+        logits = self.score_rows(Rows.of(encoded), batch_size=batch_size)
+        return torch.sigmoid(logits).float().numpy()
 
     @property
     def has_gate(self) -> bool:

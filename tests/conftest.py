@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -20,9 +22,20 @@ from mdlora.config import (
     RunConfig,
     TrainingConfig,
 )
-from mdlora.data import Dataset
+from mdlora.data import Dataset, load_dataset, prepare_rows, write_dataset
 from mdlora.data.prepare.synthetic import synthetic_rows
 from mdlora.data.prepare.synthetic_config import SyntheticConfig
+from mdlora.schema import (
+    Categorical,
+    Domain,
+    Hashed,
+    Label,
+    MultiValued,
+    Numeric,
+    Time,
+    Vector,
+    Weight,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -125,3 +138,64 @@ def deepctr_layers() -> ModuleType:
             del sys.modules["requests"]
         else:
             sys.modules["requests"] = before
+
+
+EVERY_KIND = (
+    Categorical("user", role="user", min_count=2),
+    Hashed("city", 5),
+    Vector("item_vectors", key="item", values=tuple(range(10)), linear=True),
+    Numeric("age", num_buckets=4),
+    Domain("market"),
+    MultiValued("tags", max_length=3),
+    Numeric("price", encoding="scaled"),
+    Vector("user_vectors", key="user", values=tuple(range(15)), trained=True),
+    MultiValued("words", num_buckets=7, pooling="sum", separator=" "),
+    Vector("picture"),
+    Weight("weight"),
+    Time("when"),
+    Label("click"),
+)
+
+
+def _every_kind_table(rows: int, seed: int) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    user, item = rng.integers(0, 20, rows), rng.integers(0, 12, rows)
+    picture = rng.normal(size=(rows, 3)).astype(np.float32)
+    lengths = rng.integers(0, 5, rows)
+    chance = 1 / (1 + np.exp(-picture[:, 0] - 0.3 * (item - 6)))
+    return pa.table(
+        {
+            "user": user,
+            "city": [f"c{i}" for i in rng.integers(0, 30, rows)],
+            "item": item,
+            "age": pa.array(rng.uniform(10, 80, rows), mask=rng.random(rows) < 0.1),
+            "market": pa.array(["de", "fr", "it"]).take(pa.array(rng.integers(0, 3, rows))),
+            "tags": [rng.integers(0, 9, n).tolist() for n in lengths],
+            "price": rng.lognormal(size=rows),
+            "words": [" ".join(f"w{j}" for j in rng.integers(0, 20, n)) for n in lengths[::-1]],
+            "picture": pa.FixedSizeListArray.from_arrays(picture.ravel(), 3),
+            "weight": rng.choice([0.0, 0.5, 1.0, 2.0], rows).astype(np.float32),
+            "when": rng.integers(0, 100 * 86400, rows),
+            "click": (rng.random(rows) < chance).astype(np.int8),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def every_kind_table() -> Callable[[int, int], pa.Table]:
+    """Makes raw rows with a column of every kind, from a number of rows and a seed."""
+    return _every_kind_table
+
+
+@pytest.fixture(scope="session")
+def every_kind(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A data folder of 1,000 rows whose schema has every kind of column at once."""
+    rng = np.random.default_rng(3)
+    vectors = {"item_vectors": rng.normal(size=(10, 3)), "user_vectors": rng.normal(size=(15, 4))}
+    codes = rng.choice(3, 1000, p=(0.6, 0.2, 0.2))
+    prepared = prepare_rows(
+        _every_kind_table(1000, 1), codes, EVERY_KIND, source="by hand", vectors=vectors
+    )
+    out = tmp_path_factory.mktemp("every") / "kind"
+    write_dataset(out, prepared)
+    return load_dataset(out)

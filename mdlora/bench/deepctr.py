@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from mdlora.config import BackboneConfig, TrainingConfig
+from mdlora.embeddings import embed_dim_of
 from mdlora.errors import MissingExtraError
 from mdlora.schema import Schema
 from mdlora.training.batches import PhaseRows
@@ -85,9 +86,10 @@ def deepctr_epoch(backbone: str, schema: Schema, rows: PhaseRows, *, l2: float) 
     """
     package = load_deepctr()
     size, training = BackboneConfig(name=backbone), TrainingConfig()
+    width = embed_dim_of(schema, size.embed_dim)
     with _silenced():
         columns = [
-            package.inputs.SparseFeat(name, vocabulary_size=ids, embedding_dim=size.embed_dim)
+            package.inputs.SparseFeat(name, vocabulary_size=ids, embedding_dim=width)
             for name, ids in zip(schema.field_names, schema.num_ids, strict=True)
         ]
         model = getattr(package.models, _CLASSES[backbone])(

@@ -56,7 +56,7 @@ def sample_rows(data: Dataset, rows: int) -> PhaseRows:
     if rows < 1:
         raise ConfigError(f"rows={rows} leaves nothing to train on; give 1 or more.")
     train = data.split("train")
-    whole = PhaseRows(train.categories, train.domain, train.label)
+    whole = PhaseRows.with_expert(train)
     if rows >= len(train):
         return whole
     generator = torch.Generator().manual_seed(1)

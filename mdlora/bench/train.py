@@ -146,9 +146,7 @@ def _epochs(dataset: Dataset) -> dict[str, Epoch]:
 def _measure(
     epochs: Mapping[str, Epoch], rows: PhaseRows, runs: int, progress: Progress
 ) -> dict[str, list[float]]:
-    few = PhaseRows(
-        rows.categories[:_WARM_UP_ROWS], rows.domain[:_WARM_UP_ROWS], rows.label[:_WARM_UP_ROWS]
-    )
+    few = PhaseRows.with_expert(rows.slice(0, _WARM_UP_ROWS))
     seconds: dict[str, list[float]] = {name: [] for name in epochs}
     for epoch in epochs.values():
         epoch(few)

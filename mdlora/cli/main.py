@@ -15,6 +15,7 @@ __all__ = ["main"]
 
 VERBS = {
     "demo": "train and compare Base, MLoRA and MoE-MLoRA on a built-in synthetic log",
+    "schema": "propose a schema for a table: infer",
     "prepare": "turn raw data into a data folder: movielens, synthetic",
     "train": "train one model, or resume an interrupted run",
     "evaluate": "AUC by domain, WAUC, log loss and calibration of a run, with intervals",

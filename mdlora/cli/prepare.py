@@ -12,8 +12,12 @@ from mdlora.errors import ConfigError
 __all__ = ["run"]
 
 KINDS = {
+    "amazon": "Amazon's reviews, a domain for each category",
+    "clicks": "a table of clicks, with sampled negatives",
     "movielens": "MovieLens-1M, by gender, age or occupation",
     "synthetic": "impressions with known click probabilities",
+    "table": "any Parquet or CSV, larger than memory too",
+    "taobao": "Taobao's Cloud Theme Click data, with given vectors",
 }
 
 

@@ -9,8 +9,9 @@ from mdlora.config.checks import (
     unknown_name,
 )
 from mdlora.config.files import config_from_dict, config_to_yaml, load_config
-from mdlora.config.plan import Phase, PlanConfig, held_out_share
+from mdlora.config.plan import Phase, PlanConfig, held_out_share, recent_days
 from mdlora.config.sections import (
+    DEFAULT_EMBED_DIM,
     METHODS,
     SECTIONS,
     BackboneConfig,
@@ -20,6 +21,7 @@ from mdlora.config.sections import (
 )
 
 __all__ = [
+    "DEFAULT_EMBED_DIM",
     "METHODS",
     "SECTIONS",
     "BackboneConfig",
@@ -38,5 +40,6 @@ __all__ = [
     "did_you_mean",
     "held_out_share",
     "load_config",
+    "recent_days",
     "unknown_name",
 ]

@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
 from mdlora.config.checks import check_count, check_literals, check_number
 from mdlora.errors import ConfigError
 
-__all__ = ["Phase", "PlanConfig", "held_out_share"]
+__all__ = ["Phase", "PlanConfig", "held_out_share", "recent_days"]
 
 Trains = Literal["backbone", "targets", "experts", "gate", "all"]
 Route = Literal["none", "own", "gate"]
 
 
 def held_out_share(rows: str) -> float | None:
-    """The share in 'held_out:SHARE', or None for 'all'.
+    """The share in 'held_out:SHARE', or None for 'all' and 'recent:DAYS'.
 
     Raises:
-        ConfigError: neither 'all' nor a share in (0, 1).
+        ConfigError: neither 'all', nor a share in (0, 1), nor days above 0.
     """
-    if rows == "all":
+    if rows == "all" or recent_days(rows) is not None:
         return None
-    kind, _, text = rows.partition(":")
-    try:
-        share = float(text) if kind == "held_out" else -1.0
-    except ValueError:
-        share = -1.0
+    share = _number_after("held_out", rows)
     if not 0 < share < 1:
         raise ConfigError(
-            f"plan.rows={rows!r} is not known; choose 'all', or 'held_out:SHARE' with a share "
-            "in (0, 1), say held_out:0.2."
+            f"plan.rows={rows!r} is not known; choose 'all', 'held_out:SHARE' with a share "
+            "in (0, 1), say held_out:0.2, or 'recent:DAYS', say recent:21."
         )
     return share
+
+
+def recent_days(rows: str) -> float | None:
+    """The days in 'recent:DAYS'; None where `rows` is nothing of the kind."""
+    days = _number_after("recent", rows)
+    return days if 0 < days < math.inf else None
+
+
+def _number_after(kind: str, rows: str) -> float:
+    """The number in 'KIND:NUMBER'; NaN where there is none."""
+    before, _, text = rows.partition(":")
+    try:
+        return float(text) if before == kind else math.nan
+    except ValueError:
+        return math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +64,9 @@ class Phase:
     stop: Literal["together", "by_domain"] = "together"
     """One stop and one best state for all, or one for each expert, by its own domain."""
 
-    rows: Literal["all", "seen", "held_out"] = "all"
-    """Training rows of the phase: all, those left by plan.rows for pretraining, or held out."""
+    rows: str = "all"
+    """Training rows of the phase: 'all'; 'seen', those left by plan.rows for pretraining;
+    'held_out'; or 'recent:DAYS', those of the last days before the latest training row."""
 
     batches: Literal["mixed", "by_domain"] = "mixed"
     """Batches mix all domains, or hold rows of one domain each."""
@@ -69,6 +82,11 @@ class Phase:
 
     def __post_init__(self) -> None:
         check_literals(self, f"phase {self.name!r}: ")
+        if self.rows not in ("all", "seen", "held_out") and recent_days(self.rows) is None:
+            raise ConfigError(
+                f"Phase {self.name!r} has rows {self.rows!r}; choose 'all', 'seen', 'held_out', "
+                "or 'recent:DAYS' with days above 0, say recent:21."
+            )
         check_count(f"phase {self.name!r}: max_epochs", self.max_epochs, low=0)
         check_count(f"phase {self.name!r}: patience", self.patience, low=1, optional=True)
         check_number(f"phase {self.name!r}: lr", self.lr, low=0, low_open=True, optional=True)
@@ -122,7 +140,8 @@ class PlanConfig:
     """A domain with fewer validation rows of either class stops by its log loss, not its AUC."""
 
     rows: str = "all"
-    """Rows of the finetune phases: 'all', or 'held_out:SHARE', a share that pretraining skips."""
+    """Rows of the finetune phases: 'all'; 'held_out:SHARE', a share that pretraining skips; or
+    'recent:DAYS', those of the last days before the latest training row."""
 
     batches: Literal["mixed", "by_domain"] = "mixed"
     """Batches of the expert phase: of all domains, or of one domain each."""
@@ -167,11 +186,16 @@ class PlanConfig:
                     f"plan.{field.name}={value} has no effect beside plan.phases: each phase "
                     f"says itself what it does. {_OF_METHODS_PHASES[field.name]}"
                 )
+        if recent_days(self.rows) is not None:
+            raise ConfigError(
+                f"plan.rows={self.rows} has no effect beside plan.phases: each phase says itself "
+                "which rows it takes. Give each phase its rows, and leave this out."
+            )
         if held_out_share(self.rows) is None:
             for phase in phases:
-                if phase.rows != "all":
+                if phase.rows in ("seen", "held_out"):
                     raise ConfigError(
-                        f"Phase {phase.name!r} has rows {phase.rows!r}, but plan.rows is 'all': no "
-                        "rows are held out. Set plan.rows to a share, say held_out:0.2, or give "
-                        "the phase rows 'all'."
+                        f"Phase {phase.name!r} has rows {phase.rows!r}, but plan.rows is "
+                        f"{self.rows!r}: no rows are held out. Set plan.rows to a share, say "
+                        "held_out:0.2, or give the phase rows 'all'."
                     )

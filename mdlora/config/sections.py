@@ -11,6 +11,7 @@ from mdlora.config.plan import PlanConfig
 from mdlora.errors import ConfigError
 
 __all__ = [
+    "DEFAULT_EMBED_DIM",
     "METHODS",
     "SECTIONS",
     "BackboneConfig",
@@ -18,6 +19,9 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
 ]
+
+DEFAULT_EMBED_DIM = 8
+"""E where neither the configuration nor given vectors say otherwise."""
 
 METHODS = (
     "base",
@@ -53,8 +57,9 @@ class BackboneConfig:
     name: str = "wdl"
     """mlp, wdl or deepfm."""
 
-    embed_dim: int = 8
-    """E, the width of one field's embedding."""
+    embed_dim: int | None = None
+    """E, the width of one field's embedding; default: 8, or the width of given vectors where all
+    fields but the domain are vectors of one width."""
 
     hidden: tuple[int, ...] = (256, 128, 64)
     """Widths of the hidden layers, input side first."""
@@ -67,7 +72,7 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
-        check_count("backbone.embed_dim", self.embed_dim, low=1)
+        check_count("backbone.embed_dim", self.embed_dim, low=1, optional=True)
         if not self.hidden:
             raise ConfigError("backbone.hidden is empty; give at least one width, say [64].")
         for width in self.hidden:

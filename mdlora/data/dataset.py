@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -19,44 +17,21 @@ from mdlora.data.layout import (
     SCHEMA_FILE,
     SPLIT_NAMES,
     SUMMARY_FILE,
-    split_file,
+    VECTORS_FILE,
+    split_paths,
 )
 from mdlora.data.prepare.synthetic import DEMO_CONFIG, synthetic_rows
-from mdlora.data.reading import check_parquet, read_table, split_columns
+from mdlora.data.reading import check_parquet
+from mdlora.data.split import Split, encode_split, read_split_files
+from mdlora.data.vectors import keyed_columns, read_vectors
 from mdlora.data.write import PreparedRows
 from mdlora.errors import DataError
 from mdlora.schema import Schema
 
-__all__ = ["SYNTHETIC", "Dataset", "Split", "load_dataset", "read_split"]
+__all__ = ["SYNTHETIC", "Dataset", "load_dataset"]
 
 SYNTHETIC = "synthetic"
 """The name of the built-in synthetic log."""
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """The encoded rows of one split (N rows, F categorical fields), on the CPU."""
-
-    name: str
-    """"train", "validation" or "test"."""
-
-    categories: Tensor
-    """(N, F) int64 ids, the domain's field last; 0 is out of vocabulary."""
-
-    domain: Tensor
-    """(N,) int64, 1 to D, 0 for an unknown domain."""
-
-    label: Tensor
-    """(N,) float32, 0 or 1."""
-
-    oracle: Tensor | None
-    """(N,) float64, the true click probability, or None where it is not known."""
-
-    unseen: dict[str, int]
-    """For each field, how many rows have a value that training rows did not have."""
-
-    def __len__(self) -> int:
-        return self.label.shape[0]
 
 
 class Dataset:
@@ -100,7 +75,22 @@ class Dataset:
         if self._prepared is not None:
             return ORACLE_COLUMN in self._prepared.tables["test"].column_names
         assert self.path is not None
-        return ORACLE_COLUMN in check_parquet(self.path / split_file("test"), ())[1]
+        return ORACLE_COLUMN in check_parquet(split_paths(self.path, "test")[0], ())[1]
+
+    @cached_property
+    def vectors(self) -> dict[str, Tensor]:
+        """The side table (n, width) of each vector column with a key; empty without such.
+
+        Raises:
+            DataError: the file of the tables is missing or damaged, or does not fit the schema.
+        """
+        if self._prepared is not None:
+            tables = self._prepared.vectors
+            return {name: torch.from_numpy(table) for name, table in tables.items()}
+        assert self.path is not None
+        if not keyed_columns(self.schema.columns):
+            return {}
+        return read_vectors(self.path / VECTORS_FILE, self.schema)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -124,9 +114,9 @@ class Dataset:
         return plain
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the schema and the bytes of the split files.
+        """SHA-256 (hex) over the schema and the bytes of the split files and vectors.
 
-        For the built-in log, over the schema and its encoded rows.
+        For rows in memory, over the schema, the encoded rows and the vectors.
         """
         return self._fingerprint
 
@@ -136,17 +126,28 @@ class Dataset:
         for name in SPLIT_NAMES:
             digest.update(name.encode())
             if self.path is not None:
-                with (self.path / split_file(name)).open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
+                for path in split_paths(self.path, name):
+                    digest.update(_file_digest(path))
             else:
-                split = self.split(name)
-                for tensor in (split.categories, split.label):
+                for tensor in _tensors(self.split(name)):
                     digest.update(tensor.numpy().tobytes())
+        if self.path is not None and keyed_columns(self.schema.columns):
+            digest.update(_file_digest(self.path / VECTORS_FILE))
+        elif self.path is None:
+            for column, vectors in sorted(self.vectors.items()):
+                digest.update(column.encode())
+                digest.update(vectors.numpy().tobytes())
         return digest.hexdigest()
 
     def _encode(self, name: str) -> Split:
-        table, source = self._table(name)
-        split = _split(name, table, source, self.schema)
+        if self._prepared is not None:
+            source = f"{SYNTHETIC} {name} rows"
+            split = encode_split(name, self._prepared.tables[name], source, self.schema)
+        else:
+            assert self.path is not None
+            paths = split_paths(self.path, name)
+            source = str(paths[0] if len(paths) == 1 else paths[0].parent)
+            split = read_split_files(name, paths, self.schema)
         if name == "train":
             seen = split.domain.bincount(minlength=self.schema.num_domains + 1)[1:].numpy()
             if not seen.all():
@@ -157,28 +158,6 @@ class Dataset:
                 )
         return split
 
-    def _table(self, name: str) -> tuple[pa.Table, str]:
-        if self._prepared is not None:
-            return self._prepared.tables[name], f"{SYNTHETIC} {name} rows"
-        assert self.path is not None
-        path = self.path / split_file(name)
-        there = check_parquet(path, ())[1]
-        return read_table(path, split_columns(self.schema, there)), str(path)
-
-
-def read_split(path: str | Path, schema: Schema) -> Split:
-    """The labelled rows of one Parquet file, by an existing schema.
-
-    Raises:
-        DataError: the file cannot be read, has no rows, lacks a column or the label, or does not
-            fit the schema.
-    """
-    file = Path(path)
-    num_rows, there = check_parquet(file, [*schema.field_names, schema.label.name])
-    if not num_rows:
-        raise DataError(f"{file} has no rows. Give a file with rows to score.")
-    return _split(file.name, read_table(file, split_columns(schema, there)), str(file), schema)
-
 
 def load_dataset(path: str | Path) -> Dataset:
     """Open a prepared data folder, or the built-in log with `load_dataset("synthetic")`.
@@ -188,7 +167,7 @@ def load_dataset(path: str | Path) -> Dataset:
 
     Raises:
         DataError: the folder or a file in it is missing, is no Parquet file, is empty, is cut
-            short, or lacks a column of the schema.
+            short, or lacks a column of the schema; or the schema's vectors are missing.
     """
     if path == SYNTHETIC:
         return _synthetic()
@@ -206,14 +185,16 @@ def load_dataset(path: str | Path) -> Dataset:
         )
     schema = Schema.load(folder / SCHEMA_FILE)
     for name in SPLIT_NAMES:
-        file = folder / split_file(name)
-        if not file.is_file():
-            raise DataError(
-                f"{folder} has no {file.name}: a data folder holds "
-                f"{', '.join(map(split_file, SPLIT_NAMES))} and {SCHEMA_FILE}. Prepare it again."
-            )
-        if not check_parquet(file, [*schema.field_names, schema.label.name])[0]:
-            raise DataError(f"{file} has no rows. Each split needs rows: prepare the data again.")
+        files = split_paths(folder, name)
+        if not sum([check_parquet(file, schema.raw_columns())[0] for file in files]):
+            where = files[0] if len(files) == 1 else folder / name
+            raise DataError(f"{where} has no rows. Each split needs rows: prepare the data again.")
+    if keyed_columns(schema.columns) and not (folder / VECTORS_FILE).is_file():
+        names = ", ".join(column.name for column in keyed_columns(schema.columns))
+        raise DataError(
+            f"{folder} has no {VECTORS_FILE}, which holds the vectors of {names}. Copy or prepare "
+            "the data again."
+        )
     return Dataset(folder, schema, None)
 
 
@@ -223,30 +204,13 @@ def _synthetic() -> Dataset:
     return Dataset(None, prepared.schema, prepared)
 
 
-def _split(name: str, table: pa.Table, source: str, schema: Schema) -> Split:
-    rows = schema.encode(table, source=source)
-    assert rows.label is not None
-    return Split(
-        name,
-        torch.from_numpy(rows.categories),
-        torch.from_numpy(rows.domain),
-        torch.from_numpy(np.array(rows.label)),
-        _oracle(table, source),
-        rows.unseen,
-    )
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
-def _oracle(table: pa.Table, source: str) -> Tensor | None:
-    if ORACLE_COLUMN not in table.column_names:
-        return None
-    column = table.column(ORACLE_COLUMN)
-    if not pa.types.is_floating(column.type):
-        raise DataError(f"{source}: column {ORACLE_COLUMN!r} must be float, is {column.type}.")
-    values = np.array(column.to_numpy(), dtype=np.float64)
-    if not ((values >= 0) & (values <= 1)).all():
-        row = int(np.argmin((values >= 0) & (values <= 1)))
-        raise DataError(
-            f"{source}: column {ORACLE_COLUMN!r} is {values[row]} in row {row} (counted from 0); "
-            "a probability lies in [0, 1]."
-        )
-    return torch.from_numpy(values)
+def _tensors(split: Split) -> list[Tensor]:
+    """All tensors of rows that decide what a model learns from them."""
+    found = [split.categories, split.label]
+    found += [tensor for part in split.lists for tensor in part]
+    return found + [t for t in (split.dense, split.weight, split.time) if t is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,24 +55,37 @@ def read_table(path: Path, columns: Sequence[str]) -> pa.Table:
         ) from error
 
 
-def read_rows(path: str | Path, schema: Schema) -> tuple[pa.Table, EncodedRows]:
+def read_rows(
+    path: str | Path,
+    schema: Schema,
+    *,
+    unknown_domain: Literal["backbone", "error"] = "backbone",
+) -> tuple[pa.Table, EncodedRows]:
     """New rows to score: the whole table as it stands, and its rows as ids.
 
     Other columns, the label among them if the file has one, are carried along unread.
 
+    Args:
+        path: a Parquet file.
+        schema: whose columns are read.
+        unknown_domain: give rows of unknown domains domain 0, or raise an error.
+
     Raises:
-        DataError: the file cannot be read, lacks a field, or does not fit the schema.
+        DataError: the file cannot be read, lacks a field, does not fit the schema, or has rows
+            of an unknown domain where that is an error.
     """
     path = Path(path)
-    names = check_parquet(path, schema.field_names)[1]
+    names = check_parquet(path, schema.raw_columns(with_label=False))[1]
     table = read_table(path, names)
-    return table, schema.encode(table, with_label=False, source=str(path))
+    return table, schema.encode(
+        table, with_label=False, source=str(path), unknown_domain=unknown_domain
+    )
 
 
 def split_columns(schema: Schema, there: Sequence[str]) -> list[str]:
-    """The columns of a split file that are read: fields, label and, if there, the oracle."""
+    """The columns of a split file that are read: the schema's and, if there, the oracle."""
     oracle = [ORACLE_COLUMN] if ORACLE_COLUMN in there else []
-    return [*schema.field_names, schema.label.name, *oracle]
+    return [*schema.raw_columns(), *oracle]
 
 
 def _what_is_wrong(path: Path) -> str:

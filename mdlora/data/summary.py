@@ -10,7 +10,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mdlora.schema import EncodedRows, Schema
+from mdlora.schema import (
+    EncodedRows,
+    Hashed,
+    MultiValued,
+    Role,
+    Schema,
+    expected_collisions,
+    num_ids,
+    raw_names,
+)
 
 __all__ = ["domain_rows", "split_rows", "summarise"]
 
@@ -19,16 +28,23 @@ def summarise(schema: Schema, splits: Mapping[str, tuple[pa.Table, EncodedRows]]
     """Rows, users, items and click rate of each split, of all of them, and of each domain.
 
     Users and items are counted as distinct values; they are None where no column has that role.
+    Each split also counts what its rows lacked: values that training rows did not have, numbers
+    that are missing, lists cut to their maximum. Of hashed columns, "hashed" has the distinct
+    training values, and how many of them are expected to share a bucket.
     """
     tables = {name: table for name, (table, _) in splits.items()}
     summary: dict[str, Any] = {
         "domains": list(schema.domain_names),
         "num_domains": schema.num_domains,
-        "fields": {c.name: len(c.values) for c in schema.fields},
+        "fields": {
+            name: ids - 1 for name, ids in zip(schema.field_names, schema.num_ids, strict=True)
+        },
+        "lists": {column.name: num_ids(column) - 1 for column in schema.lists},
+        "hashed": _hashed(schema, tables["train"]),
         "total": {
             "rows": sum(table.num_rows for table in tables.values()),
-            "users": _distinct(schema.field_of("user"), list(tables.values())),
-            "items": _distinct(schema.field_of("item"), list(tables.values())),
+            "users": _distinct(_raw_name(schema, "user"), list(tables.values())),
+            "items": _distinct(_raw_name(schema, "item"), list(tables.values())),
         },
         "splits": {},
     }
@@ -37,9 +53,12 @@ def summarise(schema: Schema, splits: Mapping[str, tuple[pa.Table, EncodedRows]]
         count, clicks = _by_domain(rows.domain, rows.label, schema.num_domains)
         summary["splits"][name] = {
             "rows": table.num_rows,
-            "users": _distinct(schema.field_of("user"), [table]),
-            "items": _distinct(schema.field_of("item"), [table]),
+            "users": _distinct(_raw_name(schema, "user"), [table]),
+            "items": _distinct(_raw_name(schema, "item"), [table]),
             "click_rate": _rate(clicks.sum(), table.num_rows),
+            "unseen": rows.unseen,
+            "missing": rows.missing,
+            "cut": rows.cut,
             "domains": {
                 domain: {"rows": int(count[d]), "click_rate": _rate(clicks[d], count[d])}
                 for d, domain in enumerate(schema.domain_names)
@@ -82,11 +101,44 @@ def _by_domain(
     return count, np.asarray(clicks, dtype=np.float64)
 
 
+def _hashed(schema: Schema, train: pa.Table) -> dict[str, dict[str, float]]:
+    """For each hashed column: buckets, distinct training values, values that may collide."""
+    found = {}
+    for column in schema.columns:
+        buckets = column.num_buckets if isinstance(column, Hashed | MultiValued) else None
+        if buckets is None:
+            continue
+        raw = train.column(column.name)
+        if isinstance(column, MultiValued):
+            if column.separator is not None:
+                raw = pc.split_pattern(raw.cast(pa.large_string()), column.separator)
+            raw = pc.list_flatten(raw)
+        values = int(pc.count_distinct(raw).as_py())
+        found[column.name] = {
+            "buckets": buckets,
+            "values": values,
+            "expected_collisions": round(expected_collisions(values, buckets), 1),
+        }
+    return found
+
+
+def _raw_name(schema: Schema, role: Role) -> str | None:
+    """The raw column behind the field with this role: a vector's is the key."""
+    name = schema.field_of(role)
+    found = [raw_names(column)[0] for column in schema.fields if column.name == name]
+    return found[0] if found else None
+
+
 def _distinct(name: str | None, tables: list[pa.Table]) -> int | None:
     if name is None:
         return None
     chunks = [chunk for table in tables for chunk in table.column(name).chunks]
-    return int(pc.count_distinct(pa.chunked_array(chunks)).as_py()) if chunks else 0
+    if not chunks:
+        return 0
+    column = pa.chunked_array(chunks)
+    if pa.types.is_dictionary(column.type):
+        column = pa.chunked_array([c.indices for c in column.unify_dictionaries().chunks])
+    return int(pc.count_distinct(column).as_py())
 
 
 def _rate(clicks: float, rows: float) -> float | None:

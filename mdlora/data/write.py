@@ -1,10 +1,10 @@
-"""Write a prepared data folder: three Parquet files, the schema and a summary, all or nothing."""
+"""Write a prepared data folder: Parquet files, schema, vectors and summary, all or nothing."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from mdlora.data.layout import (
     SCHEMA_FILE,
     SPLIT_NAMES,
     SUMMARY_FILE,
+    VECTORS_FILE,
     split_file,
 )
 from mdlora.data.summary import summarise
+from mdlora.data.vectors import VectorTables, check_vectors, with_widths, write_vectors
 from mdlora.errors import DataError
 from mdlora.files import atomic_directory
-from mdlora.schema import Column, Schema
+from mdlora.schema import Column, EncodedRows, Schema, raw_names
 
 __all__ = ["PreparedRows", "prepare_rows", "write_dataset"]
 
@@ -35,6 +37,8 @@ class PreparedRows:
     schema: Schema
     tables: dict[str, pa.Table]
     summary: dict[str, Any]
+    vectors: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    """The side table (n, width) of each vector column with a key."""
 
 
 def prepare_rows(
@@ -44,27 +48,33 @@ def prepare_rows(
     *,
     source: str,
     options: Mapping[str, Any] | None = None,
+    vectors: VectorTables | None = None,
 ) -> PreparedRows:
     """Split a table, fit the schema on its training rows, and sum it up.
 
     Args:
         table: raw rows, a `pyarrow.Table` or a `polars.DataFrame` (N rows). Its columns are those
-            of the schema and, if the click probability is known, "oracle_probability".
+            that the schema reads and, if the click probability is known, "oracle_probability".
         codes: (N,) 0 for train, 1 for validation, 2 for test.
         columns: the specs of the schema's columns.
         source: where the rows come from, for the summary.
         options: what was chosen when preparing them (seed, thresholds, ...), for the summary.
+        vectors: (n, width) numbers for each vector column with a key, by its name: row i is the
+            vector of the column's value i. They are kept as float32.
 
     Raises:
-        DataError: a split is empty, a domain has no training rows, a code is not 0, 1 or 2, or
-            a column is missing or wrong.
+        DataError: a split is empty, a domain has no training rows, a code is not 0, 1 or 2, a
+            column is missing or wrong, or vectors do not fit their column.
     """
     rows: pa.Table = table if isinstance(table, pa.Table) else table.to_arrow()
     if codes.shape != (rows.num_rows,):
         raise DataError(f"{rows.num_rows} rows need as many split codes, got {codes.shape}.")
     if codes.size and (codes.min() < 0 or codes.max() >= len(SPLIT_NAMES)):
         raise DataError(f"Split codes are 0, 1 and 2, got {codes.min()} to {codes.max()}.")
-    wanted = [column.name for column in columns]
+    given = {name: np.asarray(v, dtype=np.float32) for name, v in (vectors or {}).items()}
+    columns = with_widths(columns, given)
+    check_vectors(columns, given, source)
+    wanted = list(dict.fromkeys(name for column in columns for name in raw_names(column)))
     if ORACLE_COLUMN in rows.column_names:
         wanted.append(ORACLE_COLUMN)
     tables: dict[str, pa.Table] = {}
@@ -78,22 +88,28 @@ def prepare_rows(
         tables[name] = part.select([n for n in wanted if n in part.column_names])
     schema = Schema.fit(tables["train"], columns, source="train rows")
     encoded = {n: schema.encode(part, source=f"{n} rows") for n, part in tables.items()}
-    domain = schema.domain.name
     for split, ids in encoded.items():
-        if ids.unseen[domain]:
-            row = int(np.argmax(ids.domain == 0))
-            value = tables[split].column(domain)[row].as_py()
-            raise DataError(
-                f"Domain {value!r} has rows in {split} but no training rows "
-                f"({ids.unseen[domain]} {split} rows are of such domains). "
-                "Drop these rows, or split again so that each domain has training rows."
-            )
+        _check_domains(schema, split, tables[split], ids)
     summary = {
         "source": source,
         "options": dict(options or {}),
         **summarise(schema, {name: (tables[name], encoded[name]) for name in SPLIT_NAMES}),
     }
-    return PreparedRows(schema, tables, summary)
+    return PreparedRows(schema, tables, summary, given)
+
+
+def _check_domains(schema: Schema, split: str, table: pa.Table, ids: EncodedRows) -> None:
+    """Refuse rows of a domain that training rows do not have."""
+    unseen = ids.unseen[schema.domain.name]
+    if unseen:
+        row = int(np.argmax(ids.domain == 0))
+        values = [table.column(name)[row].as_py() for name in raw_names(schema.domain)]
+        value = values[0] if len(values) == 1 else " / ".join(map(str, values))
+        raise DataError(
+            f"Domain {value!r} has rows in {split} but no training rows "
+            f"({unseen} {split} rows are of such domains). "
+            "Drop these rows, or split again so that each domain has training rows."
+        )
 
 
 def write_dataset(out: str | Path, prepared: PreparedRows) -> dict[str, Any]:
@@ -106,6 +122,8 @@ def write_dataset(out: str | Path, prepared: PreparedRows) -> dict[str, Any]:
         for name, table in prepared.tables.items():
             pq.write_table(table, folder / split_file(name), compression="zstd")
         prepared.schema.save(folder / SCHEMA_FILE)
+        if prepared.vectors:
+            write_vectors(folder / VECTORS_FILE, prepared.vectors)
         text = json.dumps(prepared.summary, indent=2, ensure_ascii=False)
         (folder / SUMMARY_FILE).write_text(text + "\n", encoding="utf-8")
     return prepared.summary

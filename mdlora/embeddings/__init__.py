@@ -1,5 +1,25 @@
 """Batch -> Embedded."""
 
-from mdlora.embeddings.table import Embeddings
+from mdlora.embeddings.build import (
+    build_embeddings,
+    embed_dim_of,
+    keyed_vectors,
+    num_fields,
+    num_scaled,
+    vector_placeholders,
+)
+from mdlora.embeddings.table import DensePart, Embeddings, PooledList
+from mdlora.embeddings.vectors import KeyedVectors
 
-__all__ = ["Embeddings"]
+__all__ = [
+    "DensePart",
+    "Embeddings",
+    "KeyedVectors",
+    "PooledList",
+    "build_embeddings",
+    "embed_dim_of",
+    "keyed_vectors",
+    "num_fields",
+    "num_scaled",
+    "vector_placeholders",
+]

@@ -8,16 +8,14 @@ import torch
 from torch import Tensor
 
 from mdlora.adapters import domain_weights
+from mdlora.data import Rows
 from mdlora.model import CTRModel
-from mdlora.types import Batch
 
 __all__ = ["gate_report", "mean_gate_weights"]
 
 
 @torch.no_grad()
-def mean_gate_weights(
-    model: CTRModel, categories: Tensor, domain: Tensor, *, batch_size: int = 16384
-) -> list[Tensor]:
+def mean_gate_weights(model: CTRModel, rows: Rows, *, batch_size: int = 16384) -> list[Tensor]:
     """For each adapted layer, (D, K): the mean weights over the rows of each domain.
 
     A gate on the domain gives every row of a domain the same weights, which are read off; a gate
@@ -32,20 +30,20 @@ def mean_gate_weights(
     device = model.embeddings.table.device
     shape = (adapted.num_domains + 1, adapted.num_experts)
     totals = [torch.zeros(shape, dtype=torch.float64) for _ in adapted.banks]
-    for start in range(0, len(domain), batch_size):
-        rows = slice(start, start + batch_size)
-        batch = Batch(categories[rows].to(device), domain[rows].to(device))
+    for start in range(0, len(rows), batch_size):
+        part = rows.slice(start, start + batch_size)
+        batch = part.to(device).batch(0, len(part))
         embedded = model.embeddings(batch)
         with adapted.routing(batch.domain) as routing:
             adapted.module(embedded)
         for index, total in enumerate(totals):
             route = routing.gated[adapted.gate_index(index)]
-            total.index_add_(0, domain[rows], route.mixture(torch.float64).cpu())
-    counts = domain.bincount(minlength=shape[0]).clamp(min=1).unsqueeze(1)
+            total.index_add_(0, part.domain, route.mixture(torch.float64).cpu())
+    counts = rows.domain.bincount(minlength=shape[0]).clamp(min=1).unsqueeze(1)
     return [(total / counts)[1:] for total in totals]
 
 
-def gate_report(model: CTRModel, categories: Tensor, domain: Tensor) -> list[dict[str, Any]]:
+def gate_report(model: CTRModel, rows: Rows) -> list[dict[str, Any]]:
     """The weights of `mean_gate_weights` with names, as reports take them; [] without a gate."""
     if model.adapted is None or not model.has_gate:
         return []
@@ -56,7 +54,7 @@ def gate_report(model: CTRModel, categories: Tensor, domain: Tensor) -> list[dic
         for which in range(per_domain)
         for name in names
     ]
-    weights = mean_gate_weights(model, categories, domain)
+    weights = mean_gate_weights(model, rows)
     return [
         {"layer": layer, "domains": names, "experts": experts, "weights": table.tolist()}
         for layer, table in zip(model.adapted.target_names, weights, strict=True)

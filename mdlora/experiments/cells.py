@@ -177,5 +177,5 @@ def _describe(run: Run, data: Dataset) -> dict[str, Any]:
         **facts,
         "oracle": result.oracle_wauc,
         "curve": [{k: line[k] for k in shown} for line in lines if not line.get("end")],
-        "gates": gate_report(run.model, validation.categories, validation.domain),
+        "gates": gate_report(run.model, validation),
     }

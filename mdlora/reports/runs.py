@@ -22,7 +22,7 @@ def report_run(run: Run, data: Dataset, result: EvaluationResult) -> None:
     shown = ("phase", "epoch", "wauc", "train_loss")
     data = data.encoded_by(run.model.schema)
     validation = data.split("validation")
-    gates = gate_report(run.model, validation.categories, validation.domain)
+    gates = gate_report(run.model, validation)
     write_run_report(
         run.path / "report.html",
         RunReport(

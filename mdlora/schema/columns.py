@@ -1,109 +1,115 @@
-"""The kinds of columns that a schema is made of.
+"""The kinds of columns that a schema is made of, and how they are written down.
 
 Each class has a `kind`, its name in schema.json; `COLUMN_KINDS` maps these names to the classes.
-A column with a vocabulary gives id i + 1 to `values[i]`; id 0 is "out of vocabulary".
-A column whose `values` are empty is a *spec*: `Schema.fit` fills in the values.
+A column whose fitted settings (`values`, `edges`, `mean`, ...) are empty is a *spec*:
+`Schema.fit` fills them in.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, TypeAlias
+from dataclasses import MISSING, fields
+from typing import Any, TypeAlias, TypeGuard
 
+from mdlora.config.checks import did_you_mean
 from mdlora.errors import SchemaError
+from mdlora.schema.checks import Values
+from mdlora.schema.id_columns import Categorical, Domain, Hashed, MultiValued, Role
+from mdlora.schema.number_columns import Numeric, Vector
+from mdlora.schema.row_columns import Label, Time, Weight
 
 __all__ = [
     "COLUMN_KINDS",
     "Categorical",
     "Column",
     "Domain",
+    "Field",
+    "Hashed",
     "Label",
+    "MultiValued",
+    "Numeric",
     "Role",
+    "Time",
     "Values",
+    "Vector",
+    "Weight",
     "column_from_json",
+    "column_from_plain",
     "column_to_json",
+    "dense_width",
+    "is_field",
+    "num_ids",
+    "raw_names",
 ]
 
-Values: TypeAlias = tuple[int, ...] | tuple[str, ...]
-Role: TypeAlias = Literal["user", "item"]
+Field: TypeAlias = Categorical | Hashed | Numeric | Vector | Domain
+Column: TypeAlias = Field | MultiValued | Label | Weight | Time
 
-
-@dataclass(frozen=True)
-class Categorical:
-    """A column of ids or names, each with its own row in an embedding table."""
-
-    kind: ClassVar[str] = "categorical"
-
-    name: str
-    """The Parquet column."""
-
-    values: Values = field(default=(), repr=False)
-    """The vocabulary: all integers or all strings, each once. Empty in a spec."""
-
-    role: Role | None = None
-    """"user" or "item" where rows of one user or item belong together (bootstrap, summaries)."""
-
-    min_count: int = 1
-    """A value seen in fewer training rows is left out of the vocabulary."""
-
-    def __post_init__(self) -> None:
-        _check_name(self)
-        object.__setattr__(self, "values", _checked_values(self.name, self.values))
-        if self.role not in (None, "user", "item"):
-            raise SchemaError(
-                f"Column {self.name!r}: role is {self.role!r}; choose 'user', 'item' or none."
-            )
-        if type(self.min_count) is not int or self.min_count < 1:
-            raise SchemaError(
-                f"Column {self.name!r}: min_count is {self.min_count!r}; "
-                "it must be a whole number, at least 1 (keep every value)."
-            )
-
-
-@dataclass(frozen=True)
-class Domain:
-    """The column that says which domain a row belongs to; also the last categorical field."""
-
-    kind: ClassVar[str] = "domain"
-
-    name: str
-    """The Parquet column."""
-
-    values: Values = field(default=(), repr=False)
-    """The domains, in id order. Empty in a spec, or given there to fix the order."""
-
-    def __post_init__(self) -> None:
-        _check_name(self)
-        object.__setattr__(self, "values", _checked_values(self.name, self.values))
-
-
-@dataclass(frozen=True)
-class Label:
-    """The column that a model learns to predict: 0 or 1 (or false or true)."""
-
-    kind: ClassVar[str] = "label"
-
-    name: str
-    """The Parquet column."""
-
-    def __post_init__(self) -> None:
-        _check_name(self)
-
-
-Column: TypeAlias = Categorical | Domain | Label
-
-COLUMN_KINDS: dict[str, type[Categorical] | type[Domain] | type[Label]] = {
-    cls.kind: cls for cls in (Categorical, Domain, Label)
+COLUMN_KINDS: dict[str, type[Column]] = {
+    cls.kind: cls
+    for cls in (Categorical, Hashed, Numeric, MultiValued, Vector, Domain, Label, Weight, Time)
 }
+
+_LISTS = ("values", "edges", "columns")  # tuples in memory
+_ALWAYS = ("role", "values")  # written even where they are none or empty
+
+
+def raw_names(column: Column) -> tuple[str, ...]:
+    """The raw columns that a column is made from."""
+    if isinstance(column, Domain) and column.columns:
+        return column.columns
+    if isinstance(column, Vector) and column.key is not None:
+        return (column.key,)
+    return (column.name,)
+
+
+def is_field(column: Column) -> TypeGuard[Field]:
+    """Whether a column gives each row one id."""
+    if isinstance(column, Numeric):
+        return column.encoding == "buckets"
+    if isinstance(column, Vector):
+        return column.key is not None
+    return isinstance(column, Categorical | Hashed | Domain)
+
+
+def num_ids(column: Field | MultiValued) -> int:
+    """How many ids a column has, id 0 included."""
+    if isinstance(column, Numeric):
+        return len(column.edges) + 3  # never given, missing, below the first edge
+    if isinstance(column, Hashed):
+        return column.num_buckets + 1
+    if isinstance(column, MultiValued) and column.num_buckets is not None:
+        return column.num_buckets + 1
+    return len(column.values) + 1
+
+
+def dense_width(column: Numeric | Vector) -> int:
+    """How many numbers a column puts into a row.
+
+    Raises:
+        SchemaError: the width of a vector is not known yet.
+    """
+    if isinstance(column, Numeric):
+        return 1
+    if column.width is None:
+        raise SchemaError(
+            f"Column {column.name!r}: the width of its vectors is not known. "
+            "Fit the schema on training rows, or give the width."
+        )
+    return column.width
 
 
 def column_to_json(column: Column) -> dict[str, Any]:
-    """The column as plain JSON values, `kind` first and `values` last."""
-    plain: dict[str, Any] = {"kind": column.kind, "name": column.name}
-    plain |= {f.name: getattr(column, f.name) for f in fields(column) if f.name != "values"}
-    if not isinstance(column, Label):
-        plain["values"] = list(column.values)
+    """The column as plain JSON values, `kind` first and `values` last.
+
+    Settings that are none or empty are left out, but for `role` and `values`.
+    """
+    plain: dict[str, Any] = {"kind": column.kind}
+    settings = {f.name: getattr(column, f.name) for f in fields(column)}
+    if "values" in settings:
+        settings["values"] = settings.pop("values")
+    for key, value in settings.items():
+        if key in _ALWAYS or value not in (None, ()):
+            plain[key] = list(value) if key in _LISTS else value
     return plain
 
 
@@ -115,45 +121,41 @@ def column_from_json(plain: Any) -> Column:
     """
     if not isinstance(plain, dict):
         raise SchemaError(f"A column must be a JSON object, got {plain!r:.80}.")
+    return column_from_plain(plain, fitted=True)
+
+
+def column_from_plain(plain: dict[Any, Any], *, fitted: bool) -> Column:
+    """A column from its `kind` and its settings.
+
+    Args:
+        plain: settings by name; tuples are lists.
+        fitted: whether `values` must be there.
+
+    Raises:
+        SchemaError: an unknown kind or key (the nearest is suggested), a missing key, or a
+            setting that the column refuses.
+    """
     kind, name = plain.get("kind"), plain.get("name")
     if not isinstance(kind, str) or kind not in COLUMN_KINDS:
+        near = did_you_mean(kind, COLUMN_KINDS) if isinstance(kind, str) else ""
         raise SchemaError(
-            f"Column {name!r} is of unknown kind {kind!r}. Known kinds: {', '.join(COLUMN_KINDS)}. "
-            "A newer version of mdlora may know it."
+            f"Column {name!r} is of unknown kind {kind!r}.{near} "
+            f"Known kinds: {', '.join(COLUMN_KINDS)}. A newer version of mdlora may know it."
         )
     cls = COLUMN_KINDS[kind]
     given = {key: value for key, value in plain.items() if key != "kind"}
-    known = [f.name for f in fields(cls)]
-    wrong = sorted(given.keys() - set(known))
-    missing = sorted(set(known) - given.keys() - {"role", "min_count"})
+    known = {f.name: f.default is MISSING or (fitted and f.name == "values") for f in fields(cls)}
+    wrong = [key for key in given if key not in known]
+    missing = [key for key, needed in known.items() if needed and key not in given]
     if wrong or missing:
+        near = did_you_mean(str(wrong[0]), known) if wrong else ""
         problem = f"unknown key {wrong[0]!r}" if wrong else f"no key {missing[0]!r}"
         raise SchemaError(
-            f"Column {name!r} has {problem}; a {kind} column has: {', '.join(known)}."
+            f"Column {name!r} has {problem}; a {kind} column has: {', '.join(known)}.{near}"
         )
-    if not isinstance(given.get("values", []), list):
-        raise SchemaError(f"Column {name!r}: values must be a JSON list.")
-    return cls(**given)
-
-
-def _check_name(column: Column) -> None:
-    if not isinstance(column.name, str) or not column.name:
-        raise SchemaError(f"A {column.kind} column needs a name, got {column.name!r}.")
-
-
-def _checked_values(name: str, values: Any) -> Values:
-    """`values` as a tuple of one type without repeats."""
-    given = tuple(values)
-    types = {type(value) for value in given}
-    if not (types <= {int} or types <= {str}):
-        names = ", ".join(sorted(t.__name__ for t in types))
-        raise SchemaError(
-            f"Column {name!r}: the values of a vocabulary are all integers or all strings, "
-            f"got: {names}."
-        )
-    if types == {int} and not (min(given) >= -(2**63) and max(given) < 2**63):
-        raise SchemaError(f"Column {name!r}: a value does not fit into a 64-bit integer.")
-    if len(set(given)) != len(given):
-        double = Counter(given).most_common(1)[0][0]
-        raise SchemaError(f"Column {name!r}: the value {double!r} stands twice in its vocabulary.")
-    return given
+    for key in _LISTS:
+        if key in given and not isinstance(given[key], list):
+            what = "a JSON list" if fitted else "a list"
+            raise SchemaError(f"Column {name!r}: {key} must be {what}, got {given[key]!r:.80}.")
+    settings: dict[str, Any] = {k: tuple(v) if k in _LISTS else v for k, v in given.items()}
+    return cls(**settings)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from mdlora.errors import SchemaError
@@ -21,38 +17,34 @@ from mdlora.schema.columns import (
     Categorical,
     Column,
     Domain,
+    Field,
+    Hashed,
     Label,
+    MultiValued,
+    Numeric,
     Role,
-    column_from_json,
-    column_to_json,
+    Time,
+    Vector,
+    Weight,
+    dense_width,
+    is_field,
+    num_ids,
+    raw_names,
 )
-from mdlora.schema.vocabulary import Vocabulary, fit_values, get_column, read_label
+from mdlora.schema.encode import Encoder
+from mdlora.schema.rows import EncodedRows
+from mdlora.schema.stored import columns_from_text, columns_to_text, fingerprint
 
-__all__ = ["EncodedRows", "Schema"]
-
-_FORMAT = "mdlora-schema"
-_VERSION = 1
-
-
-class EncodedRows(NamedTuple):
-    """Rows as ids (N rows, F categorical fields).
-
-    `categories` (N, F) int64, the domain's field last; `domain` (N,) int64, 0 for an unknown one;
-    `label` (N,) float32 or None; `unseen`: for each field, how many rows had an unseen value.
-    """
-
-    categories: npt.NDArray[np.int64]
-    domain: npt.NDArray[np.int64]
-    label: npt.NDArray[np.float32] | None
-    unseen: dict[str, int]
+__all__ = ["Schema"]
 
 
 @dataclass(frozen=True)
 class Schema:
-    """Columns with their vocabularies, fitted once on training rows and saved as JSON.
+    """Columns with what was fitted once on training rows; saved as JSON.
 
     Raises:
-        SchemaError: two columns of one name or role, or not exactly one domain and one label.
+        SchemaError: two columns of one name or role, not exactly one domain and one label, or
+            more than one weight or time.
     """
 
     columns: tuple[Column, ...]
@@ -62,60 +54,48 @@ class Schema:
         for name, count in Counter(column.name for column in self.columns).items():
             if count > 1:
                 raise SchemaError(f"{count} columns are called {name!r}; names must differ.")
-        for cls in (Domain, Label):
+        for cls, least in ((Domain, 1), (Label, 1), (Weight, 0), (Time, 0)):
             found = [c.name for c in self.columns if isinstance(c, cls)]
-            if len(found) != 1:
+            if not least <= len(found) <= 1:
                 raise SchemaError(
-                    f"A schema has exactly one {cls.kind} column, "
+                    f"A schema has {'exactly' if least else 'at most'} one {cls.kind} column, "
                     f"got {', '.join(map(repr, found)) or 'none'}."
                 )
-        roles = Counter(c.role for c in self.columns if isinstance(c, Categorical) and c.role)
+        having = (c for c in self.columns if isinstance(c, Categorical | Hashed | Vector))
+        roles = Counter(column.role for column in having if column.role)
         for role, count in roles.items():
             if count > 1:
                 raise SchemaError(f"{count} columns have the role {role!r}; only one may.")
 
     @classmethod
     def fit(cls, table: pa.Table, columns: Sequence[Column], *, source: str = "") -> Schema:
-        """A schema whose vocabularies are the values in `table`, the training rows.
+        """A schema fitted on the rows of `table`, the training rows.
 
-        A column that already has values keeps them in their order (so a domain column can fix
-        the order of its domains); every value given for the domain must have a training row.
+        A column that already has values, edges, or mean and std keeps them (so a domain column
+        can fix the order of its domains); every value given for the domain must have a training
+        row. A vector column with a key must have its values already: the keys of its side table.
 
         Args:
             table: training rows only; values of other rows would leak into the vocabulary.
-            columns: specs: `Categorical`, one `Domain` and one `Label`.
+            columns: specs, exactly one `Domain` and one `Label` among them.
             source: what to call the table in error messages.
 
         Raises:
-            SchemaError: a column is missing, null, of a wrong type, or a domain has no rows.
-            DataError: a label is not 0 or 1.
+            SchemaError: a column is missing, null where it may not be, of a wrong type, or a
+                domain has no rows.
+            DataError: a label is not 0 or 1, or a number is infinite.
         """
-        specs, where = cls(tuple(columns)), _where(source)
-        fitted: list[Column] = []
-        for spec in specs.columns:
-            raw = get_column(table, spec.name, where)
-            if isinstance(spec, Label):
-                read_label(raw, spec.name, where)
-                fitted.append(spec)
-            elif not spec.values:
-                least = spec.min_count if isinstance(spec, Categorical) else 1
-                fitted.append(replace(spec, values=fit_values(raw, spec.name, least, where)))
-            else:
-                ids = Vocabulary(spec.name, spec.values).encode(raw, where)
-                rows = np.bincount(ids, minlength=len(spec.values) + 1)
-                if isinstance(spec, Domain) and (rows[1:] == 0).any():
-                    empty = spec.values[int(np.argmax(rows[1:] == 0))]
-                    raise SchemaError(f"{where}Domain {empty!r} has no training rows.")
-                fitted.append(spec)
-        schema = cls(tuple(fitted))
-        if not schema.num_domains:
-            raise SchemaError(f"{where}No rows to fit on: the domain column is empty.")
-        return schema
+        from mdlora.schema.fit import SchemaFitter  # it makes schemas, so it comes after them
+
+        fitter = SchemaFitter(columns, source=source)
+        fitter.add(table)
+        return fitter.finish()
 
     @cached_property
-    def fields(self) -> tuple[Categorical | Domain, ...]:
-        """The categorical fields in column order, the domain moved to the end."""
-        return (*(c for c in self.columns if isinstance(c, Categorical)), self.domain)
+    def fields(self) -> tuple[Field, ...]:
+        """The columns of ids in column order, the domain moved to the end."""
+        ids = (c for c in self.columns if is_field(c) and not isinstance(c, Domain))
+        return (*ids, self.domain)
 
     @property
     def field_names(self) -> tuple[str, ...]:
@@ -124,8 +104,28 @@ class Schema:
 
     @property
     def num_ids(self) -> tuple[int, ...]:
-        """For each field, the number of ids: its values and id 0."""
-        return tuple(len(column.values) + 1 for column in self.fields)
+        """For each field, the number of ids, id 0 included."""
+        return tuple(num_ids(column) for column in self.fields)
+
+    @cached_property
+    def lists(self) -> tuple[MultiValued, ...]:
+        """The list columns, in column order."""
+        return tuple(c for c in self.columns if isinstance(c, MultiValued))
+
+    @cached_property
+    def dense(self) -> tuple[Numeric | Vector, ...]:
+        """The columns that are numbers to a model, in column order."""
+        numbers = (c for c in self.columns if isinstance(c, Numeric | Vector))
+        return tuple(c for c in numbers if not is_field(c))
+
+    @cached_property
+    def dense_width(self) -> int:
+        """How many numbers a row has in all its `dense` columns.
+
+        Raises:
+            SchemaError: the width of a vector column is not known yet.
+        """
+        return sum(dense_width(column) for column in self.dense)
 
     @cached_property
     def domain(self) -> Domain:
@@ -136,6 +136,16 @@ class Schema:
     def label(self) -> Label:
         """The label column."""
         return next(column for column in self.columns if isinstance(column, Label))
+
+    @cached_property
+    def weight(self) -> Weight | None:
+        """The weight column, or None."""
+        return next((column for column in self.columns if isinstance(column, Weight)), None)
+
+    @cached_property
+    def time(self) -> Time | None:
+        """The time column, or None."""
+        return next((column for column in self.columns if isinstance(column, Time)), None)
 
     @cached_property
     def domain_names(self) -> tuple[str, ...]:
@@ -149,43 +159,68 @@ class Schema:
 
     def field_of(self, role: Role) -> str | None:
         """The name of the field with this role, or None."""
-        found = (c.name for c in self.columns if isinstance(c, Categorical) and c.role == role)
-        return next(found, None)
+        ids = (c for c in self.columns if isinstance(c, Categorical | Hashed | Vector))
+        return next((c.name for c in ids if c.role == role), None)
 
-    def encode(self, table: pa.Table, *, with_label: bool = True, source: str = "") -> EncodedRows:
-        """The ids of all rows of `table`; its other columns are ignored.
+    def raw_columns(self, with_label: bool = True) -> list[str]:
+        """The columns of a table that `encode` reads, each once, in column order.
+
+        Label, weight and time are among them only `with_label`.
+        """
+        read = (c for c in self.columns if with_label or not isinstance(c, Label | Weight | Time))
+        return list(dict.fromkeys(name for column in read for name in raw_names(column)))
+
+    def encode(
+        self,
+        table: pa.Table,
+        *,
+        with_label: bool = True,
+        source: str = "",
+        unknown_domain: Literal["backbone", "error"] = "backbone",
+    ) -> EncodedRows:
+        """All rows of `table` as ids and numbers; its other columns are ignored.
 
         Args:
-            table: raw rows with every field, and the label if `with_label`.
-            with_label: read the label column too.
+            table: raw rows with every column of `raw_columns(with_label)`.
+            with_label: read label, weight and time too.
             source: what to call the table in error messages, for example its file.
+            unknown_domain: what to do with rows of domains that the schema does not have: give
+                them domain 0, for which models use the backbone alone, or raise an error.
 
         Raises:
-            SchemaError: a column is missing, null, or of a type that was not fitted.
-            DataError: a label is not 0 or 1.
+            SchemaError: a column is missing, null where it may not be, of a type that was not
+                fitted, or not fitted at all.
+            DataError: a label, weight or number is out of range, or a domain is unknown and
+                that is an error.
         """
-        where = _where(source)
-        categories = np.empty((table.num_rows, len(self.fields)), dtype=np.int64)
-        unseen: dict[str, int] = {}
-        for index, vocabulary in enumerate(self._vocabularies):
-            ids = vocabulary.encode(get_column(table, vocabulary.name, where), where)
-            categories[:, index] = ids
-            unseen[vocabulary.name] = int(ids.size - np.count_nonzero(ids))
-        label = None
-        if with_label:
-            name = self.label.name
-            label = read_label(get_column(table, name, where), name, where)
-        return EncodedRows(categories, categories[:, -1].copy(), label, unseen)
+        return self._encoder.encode(
+            table, with_label=with_label, source=source, unknown_domain=unknown_domain
+        )
+
+    def grow(self, table: pa.Table, *, source: str = "") -> Schema:
+        """A schema with the new values of `table` after the old ones; no id changes.
+
+        New values of categorical, list and domain columns are added in sorted order, if the new
+        rows hold at least `min_count` of them. Edges, means, buckets and vectors stay.
+
+        Args:
+            table: new rows; a label is not needed.
+            source: what to call the table in error messages.
+
+        Raises:
+            SchemaError: a column with a vocabulary is missing, null, or of another type.
+        """
+        from mdlora.schema.grow import grown
+
+        return Schema(tuple(grown(column, table, source) for column in self.columns))
 
     @cached_property
-    def _vocabularies(self) -> tuple[Vocabulary, ...]:
-        return tuple(Vocabulary(column.name, column.values) for column in self.fields)
+    def _encoder(self) -> Encoder:
+        return Encoder(self.columns, self.fields, self.dense, self.lists)
 
     @cached_property
     def _fingerprint(self) -> str:
-        plain = [column_to_json(column) for column in self.columns]
-        text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return fingerprint(self.columns)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the canonical JSON: equal for equal schemas only."""
@@ -193,12 +228,7 @@ class Schema:
 
     def to_json(self) -> str:
         """The schema as JSON text, one line for each column."""
-        lines = [json.dumps(column_to_json(c), ensure_ascii=False) for c in self.columns]
-        body = ",\n    ".join(lines)
-        return (
-            f'{{\n  "format": "{_FORMAT}",\n  "version": {_VERSION},\n'
-            f'  "columns": [\n    {body}\n  ]\n}}\n'
-        )
+        return columns_to_text(self.columns)
 
     @classmethod
     def from_json(cls, text: str) -> Schema:
@@ -207,20 +237,7 @@ class Schema:
         Raises:
             SchemaError: not JSON, not a schema, or a column in it is wrong.
         """
-        try:
-            plain = json.loads(text)
-        except ValueError as error:
-            raise SchemaError(f"The schema is not valid JSON: {error}.") from error
-        if not isinstance(plain, dict) or plain.get("format") != _FORMAT:
-            raise SchemaError(f'The schema must be a JSON object with "format": "{_FORMAT}".')
-        if plain.get("version") != _VERSION:
-            raise SchemaError(
-                f"The schema has version {plain.get('version')!r}; this mdlora reads {_VERSION}."
-            )
-        columns = plain.get("columns")
-        if not isinstance(columns, list):
-            raise SchemaError('The schema has no list "columns".')
-        return cls(tuple(column_from_json(column) for column in columns))
+        return cls(columns_from_text(text))
 
     def save(self, path: str | Path) -> None:
         """Write the JSON to `path`, atomically.
@@ -246,7 +263,3 @@ class Schema:
             return cls.from_json(text)
         except SchemaError as error:
             raise SchemaError(f"{path}: {error}") from error
-
-
-def _where(source: str) -> str:
-    return f"{source}: " if source else ""

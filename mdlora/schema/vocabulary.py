@@ -1,4 +1,4 @@
-"""From raw Arrow columns to vocabularies, ids and labels.
+"""Vocabularies: made from the values of training rows, looked up when rows are encoded.
 
 Integers stay 64-bit integers and strings stay strings from end to end: nothing passes through
 floats, so ids that differ by one stay apart.
@@ -6,6 +6,7 @@ floats, so ids that differ by one stay apart.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mdlora.errors import DataError, SchemaError
-from mdlora.schema.columns import Values
+from mdlora.errors import SchemaError
+from mdlora.schema.arrow import AnyIds, Ids, by_dictionary, check_same, plain_array, word
+from mdlora.schema.checks import Values
 
-__all__ = ["Vocabulary", "fit_values", "get_column", "read_label"]
+__all__ = ["ValueCounts", "Vocabulary"]
+
+_FEW = 8  # with this many values for each row, a binary search is faster
+_TABLE_ROOM = 1 << 20  # a range of integers that is worth a table of ids whatever it holds
+_ROOM = 1 << 20  # values of recent rows that are held beside those settled before
 
 
 class Vocabulary:
@@ -27,115 +33,124 @@ class Vocabulary:
         self.type = pa.int64() if not values or isinstance(values[0], int) else pa.large_string()
         self.num_values = len(values)
         self._values = pa.array(values, type=self.type)
+        self._table = self._build_table() if values and self.type == pa.int64() else None
 
-    def encode(self, column: pa.ChunkedArray, where: str = "") -> npt.NDArray[np.int64]:
-        """Ids of the rows of `column`, (N,) int64; `where` opens an error message.
+    def encode(self, column: pa.ChunkedArray, where: str = "") -> AnyIds:
+        """Ids of the rows of `column`, (N,) int64 or int32; `where` opens an error message.
 
         Raises:
             SchemaError: the column's type does not fit the vocabulary, or a value is null.
         """
-        plain = _plain(column, self.name, where)
-        if self.num_values and plain.type != self.type:
+
+        def ids(plain: Any) -> AnyIds:
+            return self.look_up(plain, where, raw=column.type)
+
+        return by_dictionary(column, self.name, where, ids)
+
+    def encode_items(self, items: pa.ChunkedArray, where: str = "") -> AnyIds:
+        """Ids of the items of lists, none of them null; as `encode` else."""
+        if not len(items):  # a block of empty lists may have no type
+            return np.empty(0, dtype=np.int64)
+        return self.look_up(plain_array(items, self.name, where), where, raw=items.type)
+
+    def look_up(self, plain: Any, where: str, *, raw: pa.DataType) -> AnyIds:
+        """Ids of plain values; `raw` is the type that they had."""
+        if not self.num_values:
+            return np.zeros(len(plain), dtype=np.int64)
+        check_same(plain.type, self.type, self.name, where, raw=raw)
+        if self._table is not None:
+            before, table = self._table
+            # A difference beyond 64 bits wraps round to the far side of the table: still unseen.
+            found: AnyIds = np.take(table, plain.to_numpy() - before, mode="clip")
+            return found
+        if self.type == pa.int64() and _FEW * len(plain) < self.num_values:
+            return self._search(plain.to_numpy())
+        ids = pc.fill_null(pc.index_in(plain, value_set=self._values), -1)
+        return np.asarray(ids.to_numpy(zero_copy_only=False), dtype=np.int64) + 1
+
+    def _search(self, numbers: Ids) -> Ids:
+        """Ids of few integers by binary search: a hash table of all values would cost more."""
+        order, ordered = self._ordered
+        places = np.minimum(np.searchsorted(ordered, numbers), self.num_values - 1)
+        return np.where(ordered[places] == numbers, order[places] + 1, 0)
+
+    @cached_property
+    def _ordered(self) -> tuple[Ids, Ids]:
+        """The order that sorts the values, and the sorted values."""
+        values = self._values.to_numpy()
+        order = np.argsort(values, kind="stable")
+        return order, values[order]
+
+    def _build_table(self) -> tuple[np.int64, npt.NDArray[np.int32]] | None:
+        """The ids of all integers around the values, if these are not too far apart.
+
+        Reading a table is several times faster than looking up hashes. The table begins before
+        the lowest value and ends after the highest, with id 0, where all others end up.
+        """
+        values = self._values.to_numpy()
+        before, last = int(values.min()) - 1, int(values.max())
+        size = last - before + 2
+        if size > _TABLE_ROOM + 8 * len(values) or before < -(2**63) or last + 1 >= 2**63:
+            return None
+        table = np.zeros(size, dtype=np.int32)
+        table[values - before] = np.arange(1, len(values) + 1, dtype=np.int32)
+        return np.int64(before), table
+
+
+class ValueCounts:
+    """Counts how often each value of a column stands in the rows that pass by.
+
+    Memory grows with the number of distinct values, not with the rows.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.type: pa.DataType | None = None
+        self._parts: list[pa.Table] = []
+        self._pending = 0
+        self._settled = 0
+
+    def add(self, plain: Any, where: str, *, raw: pa.DataType) -> None:
+        """Count plain values; `raw` is the type that they had.
+
+        Raises:
+            SchemaError: integers after strings, or the other way round.
+        """
+        if self.type is not None and plain.type != self.type:
             raise SchemaError(
-                f"{where}Column {self.name!r} holds {column.type} values, but the schema "
-                f"was fitted on {_word(self.type)}. "
-                f"Store it as {_word(self.type)}, or fit a new schema."
+                f"{where}Column {self.name!r} holds {raw} values, but earlier rows held "
+                f"{word(self.type)} values. Store the column as one of them throughout."
             )
-        ids = pc.fill_null(pc.index_in(plain, value_set=self._values.cast(plain.type)), -1)
-        return np.asarray(ids.to_numpy(), dtype=np.int64) + 1
-
-
-def fit_values(column: pa.ChunkedArray, name: str, min_count: int = 1, where: str = "") -> Values:
-    """The sorted values of a training column that stand in at least `min_count` rows.
-
-    Integers are sorted by size, strings by code point.
-
-    Raises:
-        SchemaError: the column is of a type that cannot be a category, or a value is null.
-    """
-    plain = _plain(column, name, where)
-    if min_count > 1:
+        self.type = plain.type
         counts = pc.value_counts(plain)
-        enough = pc.greater_equal(counts.field("counts"), min_count)
-        values = counts.field("values").filter(enough)
-    else:
-        values = pc.unique(plain)
-    return tuple(values.take(pc.sort_indices(values)).to_pylist())
+        part = pa.table({"value": counts.field("values"), "count": counts.field("counts")})
+        self._parts.append(part)
+        self._pending += len(part)
+        if self._pending > max(_ROOM, self._settled):
+            self._settle()
 
+    def values(self, min_count: int = 1) -> Values:
+        """The values that were counted at least `min_count` times, sorted.
 
-def read_label(column: pa.ChunkedArray, name: str, where: str = "") -> npt.NDArray[np.float32]:
-    """The labels as 0.0 and 1.0, (N,) float32.
+        Integers are sorted by size, strings by code point.
+        """
+        if not self._parts:
+            return ()
+        counts = self._settle()
+        if min_count > 1:
+            counts = counts.filter(pc.greater_equal(counts["count"], min_count))
+        values = counts["value"]
+        return tuple(values.take(pc.sort_indices(values)).to_pylist())
 
-    Raises:
-        DataError: a label is null or not 0 or 1; the message names the first such row.
-    """
-    kind = column.type
-    if not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-        raise DataError(
-            f"{where}Label column {name!r} holds {kind} values. "
-            "Store 0 for no click and 1 for a click."
-        )
-    numbers = column.cast(pa.float32()) if pa.types.is_boolean(kind) else column
-    good = pc.fill_null(pc.is_in(numbers, value_set=pa.array([0, 1]).cast(numbers.type)), False)
-    if not pc.all(good, min_count=0).as_py():
-        row = pc.index(good, False).as_py()
-        value = column[row].as_py()
-        raise DataError(
-            f"{where}Label column {name!r} is {'null' if value is None else value} in row {row} "
-            "(counted from 0). Labels must be 0 or 1: drop the row or correct it."
-        )
-    return np.asarray(numbers.cast(pa.float32()).to_numpy(), dtype=np.float32)
+    @property
+    def held(self) -> int:
+        """How many values are in memory, some of them more than once."""
+        return sum(len(part) for part in self._parts)
 
-
-def get_column(table: pa.Table, name: str, where: str = "") -> pa.ChunkedArray:
-    """The column called `name`.
-
-    Raises:
-        SchemaError: no such column (the message lists those that are there), or two of them.
-    """
-    found = table.schema.get_all_field_indices(name)
-    if len(found) != 1:
-        problem = "is missing" if not found else f"stands there {len(found)} times"
-        raise SchemaError(
-            f"{where}Column {name!r} {problem}. "
-            f"Columns there: {', '.join(table.column_names) or 'none'}."
-        )
-    return table.column(found[0])
-
-
-def _plain(column: pa.ChunkedArray, name: str, where: str) -> Any:
-    """The column without nulls as int64 or large_string."""
-    if column.null_count:
-        row = pc.index(pc.is_null(column), True).as_py()
-        raise SchemaError(
-            f"{where}Column {name!r} is null in row {row} (counted from 0; "
-            f"{column.null_count} null rows in all). Give these rows a value of their own, "
-            "for example -1 or 'unknown', or drop them."
-        )
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_integer(kind):
-        target = pa.int64()
-    elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or _is_string_view(kind):
-        target = pa.large_string()
-    else:
-        raise SchemaError(
-            f"{where}Column {name!r} holds {column.type} values. "
-            "A category is a 64-bit integer or a string: store it as one of these."
-        )
-    try:
-        if column.type != kind:
-            column = column.cast(kind)
-        return column.cast(target)
-    except pa.ArrowInvalid as error:
-        raise SchemaError(
-            f"{where}Column {name!r} holds a value that is not a valid {_word(target)}: {error}."
-        ) from error
-
-
-def _is_string_view(kind: pa.DataType) -> bool:
-    check = getattr(pa.types, "is_string_view", None)
-    return bool(check is not None and check(kind))
-
-
-def _word(kind: pa.DataType) -> str:
-    return "64-bit integer" if kind == pa.int64() else "string"
+    def _settle(self) -> pa.Table:
+        """Make one part of all, each value once."""
+        if len(self._parts) > 1:
+            grouped = pa.concat_tables(self._parts).group_by("value").aggregate([("count", "sum")])
+            self._parts = [grouped.rename_columns(["value", "count"])]
+        self._settled, self._pending = len(self._parts[0]), 0
+        return self._parts[0]

@@ -2,42 +2,77 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
-from mdlora.data import Split, stratified_split
+from mdlora.config import recent_days
+from mdlora.data import Rows, stratified_split
+from mdlora.schema import Hashed, Numeric, Schema
 from mdlora.seeds import derive_seed
+from mdlora.types import Jagged
 
-__all__ = ["PhaseRows", "epoch_bounds", "epoch_order", "phase_rows", "sort_within"]
+__all__ = [
+    "PhaseRows",
+    "can_be_unseen",
+    "epoch_bounds",
+    "epoch_order",
+    "hide_values",
+    "phase_rows",
+    "sort_within",
+]
 
 
-class PhaseRows(NamedTuple):
-    """The rows of a phase, on the training device.
+@dataclass(frozen=True, eq=False)
+class PhaseRows(Rows):
+    """The rows of a phase, on the training device."""
 
-    `categories` (N, F), `domain` (N,), `label` (N,); `expert` (N,) is the one expert that learns
-    from the row (-1: none), or None outside phases that train each expert alone.
-    """
-
-    categories: Tensor
-    domain: Tensor
     label: Tensor
+    """(N,) 0 or 1."""
+
     expert: Tensor | None = None
+    """(N,) the one expert that learns from the row (-1: none), or None outside phases that train
+    each expert alone."""
+
+    @classmethod
+    def with_expert(cls, rows: Rows, expert: Tensor | None = None) -> PhaseRows:
+        """These rows, and the expert of each."""
+        return cls(**{f.name: getattr(rows, f.name) for f in fields(Rows)}, expert=expert)
 
     def pick(self, index: Tensor) -> PhaseRows:
         """The rows at these places."""
-        return PhaseRows(*(None if t is None else t.index_select(0, index) for t in self))  # type: ignore[arg-type]
+        expert = None if self.expert is None else self.expert.index_select(0, index)
+        return PhaseRows.with_expert(super().pick(index), expert)
+
+    def to(self, device: torch.device | str) -> PhaseRows:
+        """The same rows on another device."""
+        expert = None if self.expert is None else self.expert.to(device)
+        return PhaseRows.with_expert(super().to(device), expert)
 
 
-def phase_rows(train: Split, rows: str, share: float | None, seed: int) -> Tensor:
-    """Places (N,) of the training rows that a phase uses: "all", "seen" or "held_out".
+def phase_rows(train: Rows, rows: str, share: float | None, seed: int) -> Tensor:
+    """Places (N,) of the training rows that a phase uses.
 
-    The held-out share is drawn once for a seed, stratified by domain and label.
+    The held-out share is drawn once for a seed, stratified by domain and label. The last days end
+    with the latest training row.
+
+    Args:
+        train: with labels, and with times for recent rows.
+        rows: "all", "seen", "held_out" or "recent:DAYS".
+        share: of the rows that are held out; None where none are.
+        seed: of the run.
     """
+    days = recent_days(rows)
+    if days is not None:
+        assert train.time is not None, "check_plan refuses recent rows without a time column"
+        before = int(train.time.max()) - math.ceil(days * 86400)
+        return (train.time > before).nonzero().squeeze(1)
     if rows == "all" or share is None:
         return torch.arange(len(train))
+    assert train.label is not None
     codes = stratified_split(
         train.domain.numpy(),
         train.label.numpy(),
@@ -46,6 +81,42 @@ def phase_rows(train: Split, rows: str, share: float | None, seed: int) -> Tenso
     )
     wanted = 1 if rows == "held_out" else 0
     return torch.from_numpy(codes == wanted).nonzero().squeeze(1)
+
+
+def can_be_unseen(schema: Schema) -> list[bool]:
+    """For each field, and then each list, whether a value can be out of vocabulary.
+
+    Where values are hashed or put in buckets, each has an id above 0.
+    """
+    fields_can = [not isinstance(column, Hashed | Numeric) for column in schema.fields]
+    return fields_can + [column.num_buckets is None for column in schema.lists]
+
+
+def hide_values(rows: PhaseRows, schema: Schema, rate: float, seed: int) -> PhaseRows:
+    """Rows in which a share of the values, also of those in lists, is out of vocabulary.
+
+    Nothing is hidden of columns whose values can never be unseen.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    device = rows.domain.device
+
+    def hidden(shape: torch.Size, can: list[bool]) -> Tensor:
+        drawn = torch.rand(shape, generator=generator) < rate
+        return (drawn & torch.tensor(can)).to(device)
+
+    can = can_be_unseen(schema)
+    first = rows.categories.shape[1]
+    of_fields = hidden(rows.categories.shape, can[:first])
+    lists = [
+        Jagged(part.values.masked_fill(hidden(part.values.shape, [of_list]), 0), part.offsets)
+        for part, of_list in zip(rows.lists, can[first:], strict=True)
+    ]
+    return replace(
+        rows,
+        categories=rows.categories.masked_fill(of_fields, 0),
+        domain=rows.domain.masked_fill(of_fields[:, -1], 0),
+        lists=tuple(lists),
+    )
 
 
 def epoch_order(num_rows: int, seed: int) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from mdlora.adapters import AdaptedModel
-from mdlora.backbones import build_backbone
 from mdlora.config import BackboneConfig, MLoRA, MoEMLoRA, RunConfig
-from mdlora.model import CTRModel
+from mdlora.model import CTRModel, backbone_for
 from mdlora.schema import Schema
 
 __all__ = ["adapter_of", "build_model", "widened"]
@@ -22,12 +23,17 @@ def adapter_of(config: RunConfig) -> MLoRA | None:
     return config.adapter if config.method.startswith("moe") else config.adapter.as_mlora()
 
 
-def build_model(config: RunConfig, schema: Schema) -> CTRModel:
-    """The model of a method, with the initial weights of the configuration's seed."""
+def build_model(
+    config: RunConfig, schema: Schema, vectors: Mapping[str, Tensor] | None = None
+) -> CTRModel:
+    """The model of a method, with the initial weights of the configuration's seed.
+
+    `vectors` are the side tables of the schema's vector columns, those of `Dataset.vectors`.
+    """
     backbone = config.backbone
     if config.method == "base-wide":
         backbone = widened(backbone, config.adapter, schema)
-    return CTRModel(schema, backbone, adapter_of(config), seed=config.seed)
+    return CTRModel(schema, backbone, adapter_of(config), seed=config.seed, vectors=vectors)
 
 
 def widened(config: BackboneConfig, adapter: MoEMLoRA, schema: Schema) -> BackboneConfig:
@@ -48,13 +54,13 @@ def widened(config: BackboneConfig, adapter: MoEMLoRA, schema: Schema) -> Backbo
 
 def _backbone_size(config: BackboneConfig, schema: Schema) -> int:
     with torch.device("meta"):
-        network = build_backbone(config, num_fields=len(schema.fields))
+        network = backbone_for(schema, config)
     return sum(p.numel() for p in network.parameters())
 
 
 def _adapter_size(config: BackboneConfig, adapter: MoEMLoRA, schema: Schema) -> int:
     with torch.device("meta"):
-        network = build_backbone(config, num_fields=len(schema.fields))
+        network = backbone_for(schema, config)
         known = dataclasses.replace(adapter, num_domains=schema.num_domains)
         adapted = AdaptedModel(network, known)
     parts = (adapted.banks, adapted.gates)

@@ -53,8 +53,7 @@ def clusters_of(model: CTRModel, config: MoEMLoRA, seed: int) -> tuple[int, Tens
     field = cluster_field(model.schema, config)
     if field is None or config.experts_per_domain == 1:
         return None
-    rows = model.embeddings.column_rows(field)
-    vectors = model.embeddings.table.detach()[rows, : model.embeddings.embed_dim]
+    vectors = model.embeddings.column_vectors(field)
     if len(vectors) < config.experts_per_domain:
         raise ConfigError(
             f"{model.schema.field_names[field]} has {len(vectors)} ids, too few for "

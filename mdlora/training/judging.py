@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mdlora.data import Split
+from mdlora.data import Rows, Split
 from mdlora.errors import DataError, RunError
 from mdlora.evaluation import score_rows
 from mdlora.metrics import grouped_auc, grouped_log_loss, log_loss, mean_auc, weighted_auc
@@ -82,23 +82,23 @@ class Judge:
         return [name for name, mark in zip(names, marked, strict=True) if mark]
 
     def _score(self, which: int | None) -> tuple[dict[str, Any], ByDomain]:
-        split, names = self.validation, self.model.schema.domain_names
-        categories, domain, label = split.categories, split.domain, split.label
+        rows: Rows = self.validation
+        names = self.model.schema.domain_names
         expert = None
         if which is not None and self.per_domain is not None and self.per_domain > 1:
             if self.clusters is not None:
                 field, cluster = self.clusters
-                mine = cluster[categories[:, field]] == which
-                categories, domain, label = categories[mine], domain[mine], label[mine]
-            expert = own_expert(domain, which, len(names))
-        logits = score_rows(
-            self.model, categories, domain, batch_size=self.batch_size, expert=expert
-        )
+                mine = cluster[rows.categories[:, field]] == which
+                rows = rows.pick(mine.nonzero().squeeze(1))
+            expert = own_expert(rows.domain, which, len(names))
+        logits = score_rows(self.model, rows, batch_size=self.batch_size, expert=expert)
         if not bool(torch.isfinite(logits).all()):
             raise RunError(
                 f"Training diverged in {self.where}: validation logits are not finite. Lower the "
                 "learning rate."
             )
+        domain, label = rows.domain, rows.label
+        assert label is not None
         grouped = grouped_auc(logits, label, domain, len(names) + 1)
         losses = grouped_log_loss(logits, label, domain, len(names) + 1)
         auc = {

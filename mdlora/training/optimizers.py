@@ -47,42 +47,44 @@ class PhaseOptimizer:
             "eps": config.eps,
         }
         plain = [p for name in groups if name != "experts" for p in model.group(name)]
-        self.rows: RowAdam | None = None
+        self.tables = model.embeddings.row_tables()
+        self.rows: list[RowAdam] = []
         lazy = config.embedding_optimizer != "dense" and "embeddings" in groups
         model.embeddings.sparse_gradients = lazy
         if lazy:
-            table = model.embeddings.table
-            plain = [p for p in plain if p is not table]
-            self.rows = RowAdam(
-                table,
-                l2=self.l2,
-                catch_up=config.embedding_optimizer == "catch_up",
-                **settings,  # type: ignore[arg-type]
-            )
+            own = {id(table) for table in self.tables}
+            plain = [p for p in plain if id(p) not in own]
+            catch_up = config.embedding_optimizer == "catch_up"
+            self.rows = [
+                RowAdam(table, l2=self.l2, catch_up=catch_up, **settings)  # type: ignore[arg-type]
+                for table in self.tables
+            ]
         experts = model.group("experts") if "experts" in groups else []
         self.bank = BankAdam(experts, **settings) if experts else None  # type: ignore[arg-type]
         self.plain = torch.optim.Adam(plain, fused=True, **settings) if plain else None  # type: ignore[arg-type]
         self._plain_parameters = plain
-        self._marks: Tensor | None = None
+        self._marks: list[Tensor] = []
 
     def before_forward(self, batch: Batch) -> None:
         """What must happen before a batch's table rows are read."""
-        if self.rows is not None and self.rows.catch_up:
-            self.rows.before_reading(self.model.embeddings.rows(batch.categories))
+        if self.rows and self.rows[0].catch_up:
+            touched = self.model.embeddings.touched(batch)
+            for part, rows in zip(self.rows, touched, strict=True):
+                part.before_reading(rows)
 
     def settle(self) -> None:
         """What must happen before weights are scored or saved."""
-        if self.rows is not None:
-            self.rows.settle()
+        for part in self.rows:
+            part.settle()
 
     def step(self, batch: Batch, active: Tensor | None) -> None:
         """One step; `active` (K,) bool marks the experts with rows in the batch, None all."""
-        if self.l2 and self.rows is None:
+        if self.l2 and not self.rows:
             self._add_table_penalty(batch)
         if self.plain is not None:
             self.plain.step()
-        if self.rows is not None:
-            self.rows.step()
+        for part in self.rows:
+            part.step()
         if self.bank is not None:
             self.bank.step(active)
 
@@ -90,21 +92,27 @@ class PhaseOptimizer:
         """Forget all gradients."""
         for parameter in self._plain_parameters:  # torch's own zero_grad costs 40 microseconds
             parameter.grad = None
-        for part in (self.rows, self.bank):
-            if part is not None:
-                part.zero_grad()
+        for part in self._parts().values():
+            part.zero_grad()
 
     @torch.no_grad()
     def _add_table_penalty(self, batch: Batch) -> None:
         """Add 2 l2 w to the gradient of each distinct row of the batch, once."""
-        table = self.model.embeddings.table
-        assert table.grad is not None
-        rows = self.model.embeddings.rows(batch.categories).flatten()
-        if self._marks is None:
-            self._marks = torch.zeros_like(table)
-        self._marks.index_fill_(0, rows, 2 * self.l2)
-        table.grad.addcmul_(table, self._marks)
-        self._marks.index_fill_(0, rows, 0.0)
+        if not self._marks:
+            self._marks = [torch.zeros_like(table) for table in self.tables]
+        touched = self.model.embeddings.touched(batch)
+        for table, marks, places in zip(self.tables, self._marks, touched, strict=True):
+            assert table.grad is not None
+            rows = places.flatten()
+            marks.index_fill_(0, rows, 2 * self.l2)
+            table.grad.addcmul_(table, marks)
+            marks.index_fill_(0, rows, 0.0)
+
+    def _parts(self) -> dict[str, RowAdam | BankAdam]:
+        """Our own optimizers by name: that of the first table is "rows"."""
+        names = ["rows", *(f"rows.{i}" for i in range(1, len(self.rows)))]
+        found: dict[str, RowAdam | BankAdam] = dict(zip(names, self.rows, strict=False))
+        return found if self.bank is None else {**found, "bank": self.bank}
 
     def tensors(self) -> dict[str, Tensor]:
         """The state by name, not copied."""
@@ -112,9 +120,8 @@ class PhaseOptimizer:
         if self.plain is not None:
             for i, entry in self.plain.state_dict()["state"].items():
                 state.update({f"plain.{i}.{key}": value for key, value in entry.items()})
-        for name, part in (("rows", self.rows), ("bank", self.bank)):
-            if part is not None:
-                state.update({f"{name}.{key}": value for key, value in part.tensors().items()})
+        for name, part in self._parts().items():
+            state.update({f"{name}.{key}": value for key, value in part.tensors().items()})
         return state
 
     def load_tensors(self, state: dict[str, Tensor]) -> None:
@@ -128,7 +135,6 @@ class PhaseOptimizer:
                     entries.setdefault(int(index), {})[key] = value
             whole["state"] = entries
             self.plain.load_state_dict(whole)
-        for name, part in (("rows", self.rows), ("bank", self.bank)):
-            if part is not None:
-                for key, tensor in part.tensors().items():
-                    tensor.copy_(state[f"{name}.{key}"])
+        for name, part in self._parts().items():
+            for key, tensor in part.tensors().items():
+                tensor.copy_(state[f"{name}.{key}"])

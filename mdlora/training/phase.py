@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,14 +18,20 @@ from mdlora.evaluation.statistics import finite
 from mdlora.layers import ReLUDropout
 from mdlora.model import CTRModel
 from mdlora.seeds import derive_seed
-from mdlora.training.batches import PhaseRows, epoch_bounds, epoch_order, sort_within
+from mdlora.training.batches import (
+    PhaseRows,
+    can_be_unseen,
+    epoch_bounds,
+    epoch_order,
+    hide_values,
+    sort_within,
+)
 from mdlora.training.expert_rows import assign_rows, clusters_of
 from mdlora.training.frozen import check_frozen, digest
 from mdlora.training.judging import Judge
 from mdlora.training.optimizers import PhaseOptimizer, trained_groups
 from mdlora.training.progress import Progress
 from mdlora.training.stopping import Stopper
-from mdlora.types import Batch
 
 __all__ = ["PhaseRunner", "Position"]
 
@@ -38,7 +44,8 @@ class Position:
     batch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    loss_rows: int = 0
+    loss_rows: float = 0
+    """Rows behind `loss_sum`, or the sum of their weights."""
     best_route: str = ""
     frozen: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -113,6 +120,7 @@ class PhaseRunner:
         return self.model.adapted.num_experts if self.model.adapted is not None else 0
 
     def _with_experts(self, train: PhaseRows, moe: MoEMLoRA | None) -> PhaseRows:
+        train = replace(train, time=None)  # it has chosen the rows, and is of no more use
         if self.alone:
             places, expert = assign_rows(
                 train.domain,
@@ -122,10 +130,10 @@ class PhaseRunner:
                 num_domains=self.model.schema.num_domains,
                 seed=self.config.seed,
             )
-            train = (train if places is None else train.pick(places))._replace(expert=expert)
-        moved = (None if t is None else t.to(self.device) for t in train)
-        rows = PhaseRows(*moved)  # type: ignore[arg-type]
-        return rows._replace(label=rows.label.to(self.dtype))
+            train = replace(train if places is None else train.pick(places), expert=expert)
+        rows = train.to(self.device)
+        weight = None if rows.weight is None else rows.weight.to(self.dtype)
+        return replace(rows, label=rows.label.to(self.dtype), weight=weight)
 
     def _set_route(self, route: str) -> None:
         if self.model.adapted is not None:
@@ -220,12 +228,7 @@ class PhaseRunner:
         rate = self.config.data.oov_rate
         if not rate or "embeddings" not in self.groups:
             return rows
-        generator = torch.Generator().manual_seed(self._seed("oov"))
-        hidden = torch.rand(rows.categories.shape, generator=generator).to(self.device) < rate
-        return rows._replace(
-            categories=rows.categories.masked_fill(hidden, 0),
-            domain=rows.domain.masked_fill(hidden[:, -1], 0),
-        )
+        return hide_values(rows, self.model.schema, rate, self._seed("oov"))
 
     def _sorted(self, rows: PhaseRows, bounds: Sequence[tuple[int, int]]) -> PhaseRows:
         """Each batch's rows sorted by what routes them, where experts learn on their own routes.
@@ -258,22 +261,25 @@ class PhaseRunner:
     def _step(
         self, rows: PhaseRows, kept: tuple[PhaseRows, Tensor] | None, start: int, end: int
     ) -> None:
-        size = end - start
+        size = _weight_of(rows, start, end) or 1  # rows of no weight have no loss either
         if kept is not None:
             rows, before = kept
             start, end = int(before[start]), int(before[end])
             if start == end:
                 return
-        batch = Batch(rows.categories[start:end], rows.domain[start:end], rows.label[start:end])
+        batch = rows.batch(start, end)
         expert = None if rows.expert is None else rows.expert[start:end]
         self.optimizer.before_forward(batch)
         logits = self.model(batch, expert)
-        loss = F.binary_cross_entropy_with_logits(logits, rows.label[start:end], reduction="sum")
+        assert batch.label is not None
+        loss = F.binary_cross_entropy_with_logits(
+            logits, batch.label, weight=batch.weight, reduction="sum"
+        )
         self.optimizer.zero_grad()
         torch.autograd.backward(loss / size)
         self.optimizer.step(batch, self._active())
         self.position.loss_sum += float(loss.detach())
-        self.position.loss_rows += end - start
+        self.position.loss_rows += _weight_of(rows, start, end)
 
     def _active(self) -> Tensor | None:
         """Which experts have rows in the batch: (K,) bool, or None for all."""
@@ -339,8 +345,11 @@ class PhaseRunner:
         self.model.load_tensors(self.best)
         self._set_route(self.position.best_route)
         if "embeddings" in self.groups:
-            unseen = (self.train.categories == 0).any(0)
-            learned = [bool(u) or self.config.data.oov_rate > 0 for u in unseen.tolist()]
+            schema = self.model.schema
+            unseen = (self.train.categories == 0).any(0).tolist()
+            unseen += [bool((part.values == 0).any()) for part in self.train.lists]
+            hidden = [c and self.config.data.oov_rate > 0 for c in can_be_unseen(schema)]
+            learned = [u or h for u, h in zip(unseen, hidden, strict=True)]
             self.model.embeddings.fill_unlearned(learned)
         self.model.requires_grad_(False)
         figures = self.judge.figures()
@@ -358,3 +367,8 @@ class PhaseRunner:
                 **self.judge.whole(figures),
             }
         )
+
+
+def _weight_of(rows: PhaseRows, start: int, end: int) -> float:
+    """How many rows a slice holds, or the sum of their weights."""
+    return end - start if rows.weight is None else float(rows.weight[start:end].sum())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypedDict
+from typing import TypedDict
 
-from mdlora.config import MoEMLoRA, Phase, RunConfig, held_out_share
+from mdlora.config import MoEMLoRA, Phase, RunConfig, held_out_share, recent_days
 from mdlora.errors import ConfigError
 from mdlora.model import CTRModel
 from mdlora.training.expert_rows import cluster_field
@@ -31,7 +31,7 @@ def make_plan(config: RunConfig) -> tuple[Phase, ...]:
         return plan.phases
     shared: _Shared = {"max_epochs": plan.max_epochs, "patience": plan.patience}
     split = held_out_share(plan.rows) is not None
-    tuned: Literal["all", "held_out"] = "held_out" if split else "all"
+    tuned = "held_out" if split else plan.rows
     backbone = Phase(
         name="backbone",
         train="backbone",
@@ -88,10 +88,15 @@ def check_plan(plan: Sequence[Phase], model: CTRModel) -> None:
     """Refuse, before anything is trained, what a phase could not do with this model.
 
     Raises:
-        ConfigError: a route without the adapters or the gate that it needs, or experts' rows by
-            clusters of a column that is not there.
+        ConfigError: a route without the adapters or the gate that it needs, recent rows without a
+            time column, or experts' rows by clusters of a column that is not there.
     """
     for phase in plan:
+        if recent_days(phase.rows) is not None and model.schema.time is None:
+            raise ConfigError(
+                f"Phase {phase.name!r} has rows {phase.rows!r}, but the data have no time column: "
+                "prepare them with one, or choose other rows."
+            )
         if phase.route != "none" and model.adapted is None:
             raise ConfigError(
                 f"Phase {phase.name!r} has route {phase.route!r} but the model has no adapters: "

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from mdlora.config import Phase, RunConfig, config_to_yaml, load_config
-from mdlora.data import Dataset, Split, load_dataset, read_rows
+from mdlora.data import Dataset, Rows, Split, load_dataset, read_rows
+from mdlora.embeddings import vector_placeholders
 from mdlora.errors import DataError, RunError
 from mdlora.evaluation import (
     BootstrapIntervals,
@@ -210,7 +211,7 @@ class Run:
         """As `evaluate_with_intervals`, for rows encoded by the run's schema."""
         schema = self.model.schema
         with use_threads(self.config.training.threads):
-            logits = self._score(rows.categories, rows.domain)
+            logits = self._score(rows)
         names = schema.domain_names
         result = evaluate_scores(logits, rows.label, rows.domain, names, oracle=rows.oracle)
         if not replicates:
@@ -231,34 +232,50 @@ class Run:
         )
         return result, intervals
 
-    def predict_file(self, rows: str | Path, out: str | Path) -> dict[str, Any]:
+    def predict_file(
+        self,
+        rows: str | Path,
+        out: str | Path,
+        *,
+        unknown_domain: Literal["backbone", "error"] = "backbone",
+    ) -> dict[str, Any]:
         """Write the rows of a Parquet file with a column `score`, the click probability.
 
         Rows and columns keep their order; `score` is float32. Unseen values count as out of
-        vocabulary, rows of unknown domains get the backbone alone.
+        vocabulary.
+
+        Args:
+            rows: the file.
+            out: the file to write.
+            unknown_domain: score rows of unknown domains by the backbone alone, or raise an
+                error.
 
         Returns:
-            "rows", and "unseen": for each field, how many rows have a value not in training.
+            "rows"; "unseen": for each field, how many rows have a value not in training (for
+            lists, items); "missing": for each numeric column, rows without a value; "cut": for
+            each list column, rows whose list was longer than its maximum.
 
         Raises:
-            DataError: the rows do not fit the schema, or have a column `score` already.
+            DataError: the rows do not fit the schema, have a column `score` already, or are of an
+                unknown domain where that is an error.
             RunError: `out` cannot be written.
         """
-        table, encoded = read_rows(rows, self.model.schema)
+        schema = self.model.schema
+        table, encoded = read_rows(rows, schema, unknown_domain=unknown_domain)
         if "score" in table.column_names:
             raise DataError(f"{rows} has a column `score` already; rename or drop it first.")
-        categories = torch.from_numpy(encoded.categories)
         with use_threads(self.config.training.threads):
-            logits = self._score(categories, torch.from_numpy(encoded.domain))
+            logits = self._score(Rows.of(encoded))
         scores = pa.array(torch.sigmoid(logits).float().numpy())
         buffer = pa.BufferOutputStream()
         pq.write_table(table.append_column("score", scores), buffer, compression="zstd")
         atomic_write_bytes(out, buffer.getvalue().to_pybytes())
-        return {"rows": table.num_rows, "unseen": encoded.unseen}
+        counts = {"unseen": encoded.unseen, "missing": encoded.missing, "cut": encoded.cut}
+        return {"rows": table.num_rows, **counts}
 
-    def _score(self, categories: Tensor, domain: Tensor) -> Tensor:
+    def _score(self, rows: Rows) -> Tensor:
         size = self.config.training.eval_batch_size
-        return score_rows(self.model, categories, domain, batch_size=size)
+        return score_rows(self.model, rows, batch_size=size)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
@@ -304,7 +321,8 @@ def load_run(
     """
     folder = RunFolder(path)
     config = folder.config()
-    model = build_model(config, Schema.load(folder.path / "schema.json"))
+    schema = Schema.load(folder.path / "schema.json")
+    model = build_model(config, schema, vector_placeholders(schema))
     if which == "best":
         load_weights(model, folder.path)
     elif which == "last":

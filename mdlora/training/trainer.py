@@ -95,7 +95,7 @@ def _check_model(model: CTRModel, config: RunConfig, data: Dataset) -> None:
         )
     if model.schema.fingerprint() != data.schema.fingerprint():
         raise ConfigError("The model was built with another schema than the data's.")
-    wanted = build_model(config, data.schema)
+    wanted = build_model(config, data.schema, data.vectors)
     if (wanted.backbone_config, wanted.adapter_config) != (
         model.backbone_config,
         model.adapter_config,
@@ -126,7 +126,7 @@ def train_config(
             seed, settings and data (a base run, or an mlora run for moe-mlora): its weights are
             taken over, bit for bit, in place of training those phases again.
     """
-    model = build_model(config, data.schema)
+    model = build_model(config, data.schema, data.vectors)
     return _Trainer(config, data, RunFolder(out), model, progress).start(start_from)
 
 
@@ -146,7 +146,7 @@ def resume(path: str | Path, *, progress: Progress | None = None, inexact: bool 
     folder = RunFolder(path)
     config = folder.config()
     data = load_run_data(folder, config)
-    model = build_model(config, data.schema)
+    model = build_model(config, data.schema, data.vectors)
     return _Trainer(config, data, folder, model, progress).resume(inexact)
 
 
@@ -219,8 +219,8 @@ class _Trainer:
         done = make_plan(other)
         same = (
             done == self.plan[: len(done)]
-            and (mine.seed, mine.backbone, mine.training, mine.data.oov_rate)
-            == (other.seed, other.backbone, other.training, other.data.oov_rate)
+            and (mine.seed, mine.training, mine.data.oov_rate)
+            == (other.seed, other.training, other.data.oov_rate)
             and _shared_plan(mine.plan) == _shared_plan(other.plan)
             and earlier.model.backbone_config == self.model.backbone_config
             and earlier.folder.read_json("env.json")["data"] == self.data.fingerprint()
@@ -270,7 +270,7 @@ class _Trainer:
         train = self.data.split("train")
         share = held_out_share(self.config.plan.rows)
         places = phase_rows(train, phase.rows, share, self.config.seed)
-        rows = PhaseRows(train.categories, train.domain, train.label)
+        rows = PhaseRows.with_expert(train)
         return PhaseRunner(
             self.model,
             phase,

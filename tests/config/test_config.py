@@ -51,7 +51,7 @@ def test_the_papers_protocol_is_the_default():
     config = RunConfig()
     assert config.backbone.hidden == (256, 128, 64)
     assert (config.backbone.embed_dim, config.backbone.dropout, config.backbone.init_std) == (
-        8, 0.5, 0.01,
+        None, 0.5, 0.01,  # 8, or the width of given vectors
     )  # fmt: skip
     training = config.training
     assert (training.lr, training.batch_size, training.betas, training.eps, training.l2) == (

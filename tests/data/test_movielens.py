@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from email.message import Message
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,11 @@ USERS = [
     (3, "M", 25, 0, "55117"),
     (4, "F", 25, 20, "55999"),
 ]
-MOVIES = [(10, "Toy Story (1995)"), (20, "Misérables, Les (1998)"), (30, "M (1931)")]
+MOVIES = [
+    (10, "Toy Story (1995)", "Animation|Children's|Comedy"),
+    (20, "Misérables, Les (1998)", "Drama"),
+    (30, "M (1931)", "Film-Noir|Comedy"),
+]
 RATINGS = [(u, m, 1 + (3 * u + m // 10) % 5) for u in (1, 2, 3, 4) for m in (10, 20, 30)]
 
 
@@ -36,7 +41,7 @@ def files(**change: str) -> dict[str, str]:
     return {
         "ratings": lines([(*row, 978300000) for row in RATINGS]),
         "users": lines(USERS),
-        "movies": lines([(*row, "Drama|War") for row in MOVIES]),
+        "movies": lines(MOVIES),
     } | change
 
 
@@ -64,23 +69,44 @@ def test_all_fields_of_every_row(tmp_path: Path):
     summary = prepare_movielens(raw, by="age", out=out, features="all", positive=4)
     rows = all_rows(out)
     assert rows.columns == [
-        "user_id", "movie_id", "gender", "occupation", "zip_prefix", "year", "age", "label",
+        "user_id", "movie_id", "gender", "occupation", "zip_prefix", "year", "genres",
+        "age", "label",
     ]  # fmt: skip
     ages = {1: "Under 18", 2: "56+", 3: "25-34", 4: "25-34"}
     jobs = {1: "K-12 student", 2: "self-employed", 3: "other or not specified", 4: "writer"}
     genders, zips = {1: "F", 2: "M", 3: "M", 4: "F"}, {1: "480", 2: "700", 3: "551", 4: "559"}
     years = {10: 1995, 20: 1998, 30: 1931}
+    genres = {
+        10: ("Animation", "Children's", "Comedy"),
+        20: ("Drama",),
+        30: ("Film-Noir", "Comedy"),
+    }
     expected = {
-        (u, m, genders[u], jobs[u], zips[u], years[m], ages[u], int(stars >= 4))
+        (u, m, genders[u], jobs[u], zips[u], years[m], genres[m], ages[u], int(stars >= 4))
         for u, m, stars in RATINGS
     }
-    assert {(*row[:6], str(row[6]), row[7]) for row in rows.rows()} == expected
+    assert {(*row[:6], tuple(row[6]), str(row[7]), row[8]) for row in rows.rows()} == expected
     assert summary["domains"] == ["Under 18", "25-34", "56+"]  # by age, not by letter
     assert summary["options"]["positive"] == 4
     data = load_dataset(out)
     assert data.schema.field_names[-1] == "age"
     assert data.schema.field_of("user") == "user_id"
     assert data.schema.field_of("item") == "movie_id"
+
+
+def test_genres_are_lists_of_ids(tmp_path: Path):
+    out = tmp_path / "out"
+    prepare_movielens(write_zip(tmp_path), by="gender", out=out, features="all")
+    data = load_dataset(out)
+    (column,) = data.schema.lists
+    assert (column.name, column.pooling) == ("genres", "mean")
+    train = pl.read_parquet(out / "train.parquet")
+    assert column.values == tuple(sorted(train["genres"].explode().unique()))
+    (lists,) = data.split("train").lists
+    words = [column.values[i - 1] for i in lists.values.tolist()]
+    ends = lists.offsets.tolist()
+    read = [words[start:end] for start, end in pairwise(ends)]
+    assert read == train["genres"].to_list()
 
 
 @pytest.mark.parametrize("inner", ["", "ml-1m"])
@@ -169,6 +195,8 @@ def test_wrong_users(tmp_path: Path, users: str, words: str):
     ("movies", "words"),
     [
         ("10::Toy Story::Drama\n", r"movies\.dat, line 1: got .* expected MovieID::Title \(year"),
+        ("10::M (1931)::Drama||War\n", r"line 1: .*::Genres, genres as Drama\|War"),
+        ("10::M (1931)::\n", r"line 1: .* genres as Drama\|War"),
         ("10::M (1931)::Drama\n", r"movie 20 of ratings\.dat, line 2, is not in movies\.dat"),
         ("10::M (1931)::Drama\n10::M (1932)::Drama\n", "line 2: movie 10 stands there twice"),
     ],

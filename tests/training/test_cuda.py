@@ -60,9 +60,22 @@ def test_scores_equal_the_cpus(mode: str, tiny_config: TinyConfig, tiny_data: Da
         torch.nn.init.normal_(bank.up)
     model.adapted.route_mode = mode  # type: ignore[assignment]
     rows = tiny_data.split("test")
-    here = score_rows(model, rows.categories, rows.domain)
-    there = score_rows(copy.deepcopy(model).cuda(), rows.categories, rows.domain)
+    here = score_rows(model, rows)
+    there = score_rows(copy.deepcopy(model).cuda(), rows)
     torch.testing.assert_close(there, here, rtol=1e-10, atol=1e-12)
+
+
+def test_every_kind_of_column_scores_as_on_the_cpu_and_learns_alike_twice(
+    tiny_config: TinyConfig, every_kind: Dataset, tmp_path: Path
+):
+    config = on("cuda", tiny_config("mlora"))
+    first = train_config(config, every_kind, tmp_path / "a").model
+    second = train_config(config, every_kind, tmp_path / "b").model.state()
+    for name, tensor in first.state().items():
+        torch.testing.assert_close(tensor, second[name], rtol=1e-3, atol=1e-4, msg=name)
+    rows = every_kind.split("test")
+    there = score_rows(first.double(), rows)
+    torch.testing.assert_close(score_rows(first.cpu(), rows), there, rtol=1e-10, atol=1e-12)
 
 
 def test_dropout_keeps_its_share_on_the_device():

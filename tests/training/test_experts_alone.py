@@ -58,7 +58,7 @@ def sgd(model: CTRModel, batches: list[tuple[Batch, Tensor]], only: int | None) 
             mine = expert == only
             if not bool(mine.any()):
                 continue
-            batch, expert = Batch(*(t[mine] for t in batch)), expert[mine]
+            batch, expert = Batch(*(t[mine] for t in batch[:3])), expert[mine]
         logits = model(batch, expert)
         loss = F.binary_cross_entropy_with_logits(logits, batch.label, reduction="sum") / size
         grads = torch.autograd.grad(loss, parameters)

@@ -119,7 +119,7 @@ def test_no_penalty_and_no_table_optimizer_where_embeddings_are_frozen(
     config = TrainingConfig(l2=0.5, embedding_optimizer="lazy")
     optimizer = PhaseOptimizer(model, phase, config)
     assert optimizer.l2 == 0
-    assert optimizer.rows is None
+    assert optimizer.rows == []
     assert not model.embeddings.sparse_gradients
 
 

@@ -128,7 +128,7 @@ def test_no_gradient_of_a_frozen_tensor_is_computed(
 
 
 def figures(model: CTRModel, split: Split) -> tuple[float, Tensor, Tensor]:
-    logits = score_rows(model, split.categories, split.domain)
+    logits = score_rows(model, split)
     grouped = grouped_auc(logits, split.label, split.domain, 4)
     return (
         weighted_auc(grouped),

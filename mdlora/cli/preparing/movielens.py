@@ -35,7 +35,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
         type=Literal["ids", "all"],
         default="ids",
         help="ids: user, movie and domain, as in the papers; all: also gender, age, occupation, "
-        "zip prefix and year",
+        "zip prefix, year and genres",
     )
     parser.add_argument("--positive", type=int, default=5, help="stars that make a click, 1 to 5")
     parser.add_argument(

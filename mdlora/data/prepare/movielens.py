@@ -11,7 +11,7 @@ import hashlib
 import http.client
 import tempfile
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -26,23 +26,21 @@ from mdlora.data.prepare.movielens_files import (
     read_ratings,
     read_users,
 )
+from mdlora.data.prepare.progress import PrepareProgress, silent
 from mdlora.data.prepare.split_file import read_split_file
 from mdlora.data.splits import check_ratio, stratified_split
 from mdlora.data.write import prepare_rows, write_dataset
 from mdlora.errors import ConfigError, DataError
 from mdlora.files import check_new_directory
-from mdlora.schema import Categorical, Column, Domain, Label, Values
+from mdlora.schema import Categorical, Column, Domain, Label, MultiValued, Values
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["MovieLensDomain", "MovieLensFeatures", "PrepareProgress", "prepare_movielens"]
+__all__ = ["MovieLensDomain", "MovieLensFeatures", "prepare_movielens"]
 
 MovieLensDomain: TypeAlias = Literal["gender", "age", "occupation"]
 MovieLensFeatures: TypeAlias = Literal["ids", "all"]
-
-PrepareProgress: TypeAlias = Callable[[str, float], None]
-"""Called with what is being done and how much of that is done, 0 to 1."""
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 MD5 = "c4d9eecfca2ab87c1945afe126590906"  # as GroupLens publishes it beside the file
@@ -72,7 +70,8 @@ def prepare_movielens(
         by: what a row's domain is: the user's gender, age group or occupation.
         out: the folder to make.
         features: "ids" for user, movie and domain alone, as in the papers; "all" adds the user's
-            other attributes, the first 3 characters of the zip code, and the movie's year.
+            other attributes, the first 3 characters of the zip code, and the movie's year and
+            genres (several for most movies).
         positive: a rating of this many stars or more is a click, 1 to 5.
         splits: Parquet file with a given split: user_id, movie_id and `split` or "{by}_split"
             (0 train, 1 validation, 2 test). None splits at random, stratified by domain and label.
@@ -87,7 +86,7 @@ def prepare_movielens(
     """
     _check_options(by, features, positive, ratio)
     check_new_directory(out)
-    report = progress or _silent
+    report = progress or silent
     if raw is None:
         with tempfile.TemporaryDirectory(prefix="mdlora-") as folder:
             files = RawFiles(_download(Path(folder), report))
@@ -144,10 +143,12 @@ def _rows(
     picked = {name: columns[name].gather(place) for name in wanted}
     if features == "all":
         report("reading movies", 0.0)
-        years = read_movies(files)
-        movie_ids = np.array(list(years), dtype=np.int64)
+        movies = read_movies(files)
+        movie_ids = np.array([m.movie_id for m in movies], dtype=np.int64)
         place = _places(movie_ids, ratings["movie_id"].to_numpy(), files, "movie", "movies.dat")
-        picked["year"] = pl.Series(np.array(list(years.values()), dtype=np.int16)[place])
+        picked["year"] = pl.Series([m.year for m in movies], dtype=pl.Int16).gather(place)
+        genres = pl.Series([m.genres for m in movies], dtype=pl.List(pl.String))
+        picked["genres"] = genres.gather(place)
     order = [*(name for name in picked if name != by), by]
     return ratings.select(
         "user_id",
@@ -182,10 +183,13 @@ def _columns(table: pl.DataFrame, by: str) -> list[Column]:
     there = set(table[by].unique().to_list())
     domains: Values = tuple(value for value in DOMAIN_VALUES[by] if value in there)
     extra = [n for n in table.columns if n not in ("user_id", "movie_id", by, "label")]
+    side: list[Column] = [
+        MultiValued(name) if name == "genres" else Categorical(name) for name in extra
+    ]
     return [
         Categorical("user_id", role="user"),
         Categorical("movie_id", role="item"),
-        *(Categorical(name) for name in extra),
+        *side,
         Domain(by, domains),
         Label("label"),
     ]
@@ -234,7 +238,3 @@ def _check_options(by: str, features: str, positive: int, ratio: Sequence[float]
     check_ratio(ratio)
     if len(ratio) != 3:
         raise ConfigError(f"ratio={tuple(ratio)} must have 3 parts: train, validation, test.")
-
-
-def _silent(message: str, share: float) -> None:
-    """No progress is shown."""

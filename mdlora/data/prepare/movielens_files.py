@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
@@ -21,7 +20,16 @@ from mdlora.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["AGES", "OCCUPATIONS", "RawFiles", "User", "read_movies", "read_ratings", "read_users"]
+__all__ = [
+    "AGES",
+    "OCCUPATIONS",
+    "Movie",
+    "RawFiles",
+    "User",
+    "read_movies",
+    "read_ratings",
+    "read_users",
+]
 
 AGES = {
     1: "Under 18",
@@ -192,26 +200,38 @@ def read_users(files: RawFiles) -> list[User]:
     return list(users.values())
 
 
-def read_movies(files: RawFiles) -> Mapping[int, int]:
-    """movies.dat as movie id -> year of release, which stands at the end of the title.
+class Movie(NamedTuple):
+    """One line of movies.dat: the year stands at the end of the title."""
+
+    movie_id: int
+    year: int
+    genres: tuple[str, ...]
+
+
+def read_movies(files: RawFiles) -> list[Movie]:
+    """movies.dat, in the file's order.
 
     Raises:
         DataError: a line is not a movie, has no year, or a movie stands there twice.
     """
-    years: dict[int, int] = {}
+    words = "MovieID::Title (year)::Genres"
+    movies: dict[int, Movie] = {}
     for number, line in enumerate(_text_lines(files, "movies.dat"), 1):
         parts = line.split("::")
         year = _YEAR.search(parts[1]) if len(parts) == 3 else None
         if year is None or not _is_number(parts[0]):
-            words = "MovieID::Title (year)::Genres"
             raise _bad_line(files, "movies.dat", number, line, words)
-        if int(parts[0]) in years:
+        genres = tuple(parts[2].split("|"))
+        if not all(genres):
+            raise _bad_line(files, "movies.dat", number, line, f"{words}, genres as Drama|War")
+        movie = Movie(int(parts[0]), int(year[1]), genres)
+        if movie.movie_id in movies:
             raise DataError(
                 f"{files.raw}: movies.dat, line {number}: movie {parts[0]} stands there twice. "
                 "Remove one of the lines."
             )
-        years[int(parts[0])] = int(year[1])
-    return years
+        movies[movie.movie_id] = movie
+    return list(movies.values())
 
 
 def _refuse_double_ratings(files: RawFiles, user: Ids, movie: Ids) -> None:

@@ -1,0 +1,105 @@
+"""mdlora prepare clicks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from mdlora.cli.parsing import add_json, make_parser, parse, split_list, write_json
+
+__all__ = ["run"]
+
+
+def run(arguments: Sequence[str]) -> dict[str, Any]:
+    """Parse, prepare, say what was sampled, give the summary."""
+    parser = make_parser(
+        "prepare clicks",
+        "CLICKS.csv.gz --out DATA [options]",
+        "Make a data folder of a table of clicks: a CSV file with a user, an item and a domain in "
+        "each row. Items that a user did not click are sampled as negatives, as in the papers' "
+        "Taobao and Amazon data.",
+        "mdlora prepare clicks clicks.csv.gz --out data/clicks --vectors svd:64",
+    )
+    parser.add_argument("clicks", type=str, help="CSV file with a header, gzipped or not")
+    parser.add_argument("--out", type=str, required=True, help="the data folder to make")
+    parser.add_argument("--user", type=str, default="user_id", help="the column of users")
+    parser.add_argument("--item", type=str, default="item_id", help="the column of items")
+    parser.add_argument("--domain", type=str, default="domain", help="the column of domains")
+    parser.add_argument(
+        "--ratio",
+        type=str,
+        default="0.2,0.5",
+        help="range of a domain's clicks over its negatives; each domain draws its own",
+    )
+    parser.add_argument(
+        "--split-rule",
+        type=Literal["paper", "released"],
+        default="paper",
+        help="paper: once, stratified by domain and label; released: as the papers' authors "
+        "published it, with more negatives in the test split",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of all that is drawn")
+    parser.add_argument(
+        "--vectors",
+        type=str | None,
+        help="svd:WIDTH: give models vectors of users and items, made of a share of the training "
+        "clicks, which is then left out of training (default: train embeddings of ids)",
+    )
+    parser.add_argument(
+        "--vector-share", type=float, default=0.5, help="that share, between 0 and 1"
+    )
+    parser.add_argument(
+        "--without-vector",
+        type=Literal["zero", "drop"],
+        default="zero",
+        help="rows whose user or item has no vector: zero vectors, or drop the rows",
+    )
+    parser.add_argument(
+        "--vector-linear",
+        type=bool,
+        default=False,
+        help="true: the linear part of a model has a weight for each user and item",
+    )
+    add_json(parser)
+    options = parse(parser, arguments)
+
+    from mdlora.data.prepare import prepare_clicks
+
+    summary = prepare_clicks(
+        options.clicks,
+        out=Path(options.out),
+        user=options.user,
+        item=options.item,
+        domain=options.domain,
+        ratio=split_list(options.ratio, "--ratio", float),
+        split_rule=options.split_rule,
+        seed=options.seed,
+        vectors=options.vectors,
+        vector_share=options.vector_share,
+        without_vector=options.without_vector,
+        linear=options.vector_linear,
+    )
+    write_json(options.json, summary)
+    for line in _lines(summary["sampling"], options.without_vector):
+        print(line)
+    return summary
+
+
+def _lines(about: dict[str, Any], without_vector: str) -> list[str]:
+    """What was sampled, dropped and missing, in words."""
+    lines = [
+        f"{about['clicks']:,} clicks, {about['repeated_clicks']:,} of them repeated and dropped; "
+        f"{about['negatives']:,} negatives drawn, {about['shortfall']:,} fewer than asked for.",
+    ]
+    if "vectors" in about:
+        made = about["vectors"]
+        lines.append(
+            f"Vectors {made['width']} wide of {made['users']:,} users and {made['items']:,} items, "
+            f"made of {made['clicks_used']:,} training clicks, which left the training rows with "
+            f"{made['negatives_left_out']:,} negatives."
+        )
+        counts = ", ".join(f"{name} {n['either']:,}" for name, n in made["rows_without"].items())
+        end = "dropped" if without_vector == "drop" else "kept with zeros"
+        lines.append(f"Rows whose user or item has no vector, {end}: {counts}.")
+    return lines

@@ -1,0 +1,181 @@
+"""A data folder from a table of clicks alone: negatives are sampled, vectors made if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from mdlora.data.prepare.clicks_file import NumberedColumn, read_clicks
+from mdlora.data.prepare.given_vectors import VectorTable, parse_vectors
+from mdlora.data.prepare.impressions import Impressions, Recipe, make_impressions
+from mdlora.data.prepare.negatives import CLICK_RATIO, SplitRule
+from mdlora.data.prepare.vector_share import set_apart
+from mdlora.data.write import prepare_rows, write_dataset
+from mdlora.errors import ConfigError
+from mdlora.files import check_new_directory
+from mdlora.schema import Categorical, Column, Domain, Label, Vector
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["WithoutVector", "prepare_clicks"]
+
+WithoutVector: TypeAlias = Literal["zero", "drop"]
+
+LABEL = "label"
+USER_VECTOR, ITEM_VECTOR = "user_vector", "item_vector"
+_SHARE = 0.5
+
+
+def prepare_clicks(
+    path: str | Path,
+    *,
+    out: str | Path,
+    user: str = "user_id",
+    item: str = "item_id",
+    domain: str = "domain",
+    ratio: Sequence[float] = CLICK_RATIO,
+    split_rule: SplitRule = "paper",
+    seed: int = 1,
+    vectors: str | None = None,
+    vector_share: float = _SHARE,
+    without_vector: WithoutVector = "zero",
+    linear: bool = False,
+) -> dict[str, Any]:
+    """Write the clicks of a CSV file and sampled negatives as a data folder; return its summary.
+
+    Each user of a domain gets `int(clicks / ratio)` items of the domain that the user did not
+    click there (`sample_negatives`); repeated clicks are dropped and counted first. The rows are
+    split 3:1:1 by `split_rule` (`split_rows`).
+
+    With `vectors`, models are given vectors of users and items in place of trained embeddings:
+
+    1. Rows are drawn and split as without vectors, so validation and test rows are the same.
+    2. Of each domain's training clicks a share, drawn at random, is set apart; the vectors are made
+       of these alone (`click_vectors`), all domains together.
+    3. Those clicks leave the training rows, and so does the same share of each domain's training
+       negatives, drawn at random: the click rate stays. (What a vector was made of is no longer to
+       be predicted, neither in training nor in testing, and no negative is an item that its user
+       clicked in that domain, set apart or not.)
+    4. A user or item without a click in the share has no vector: zeros, or its rows are dropped.
+
+    Args:
+        path: CSV file with a header, gzipped or not; a row is a click.
+        out: the folder to make.
+        user: the column of users, whole numbers or text.
+        item: the column of items, likewise.
+        domain: the column of domains, likewise.
+        ratio: each domain's clicks over its negatives is drawn uniformly from this range.
+        split_rule: "paper" (once, stratified by domain and label) or "released" (as the papers'
+            authors published it: the test split has a lower click rate).
+        seed: of all that is drawn.
+        vectors: "svd:WIDTH", or None for ids whose embeddings are trained.
+        vector_share: the share of the training clicks that the vectors are made of.
+        without_vector: "zero" keeps rows whose user or item has no vector, "drop" drops them from
+            every split; either way they are counted by split.
+        linear: with vectors, whether a model's linear part has a weight for each user and item.
+
+    Raises:
+        ConfigError: an option is not one of those allowed, or needs `vectors`.
+        DataError: the file is missing, damaged or wrong, a split or a domain's training split is
+            empty, or there are too few clicks for vectors of this width.
+        RunError: `out` is there already or cannot be written.
+    """
+    names = {"user": user, "item": item, "domain": domain}
+    recipe = Recipe(split_rule=split_rule, ratio=ratio, seed=seed)
+    options: dict[str, Any] = {**names, **recipe.to_json()}
+    _check_vector_options(vectors, vector_share, without_vector, linear)
+    if vectors is not None:
+        options |= {
+            "vectors": vectors,
+            "vector_share": vector_share,
+            "without_vector": without_vector,
+            "linear": linear,
+        }
+    _check_names(names, vectors is not None)
+    check_new_directory(out)
+
+    read = read_clicks(Path(path), list(names.values()))
+    columns = {part: read[name] for part, name in names.items()}
+    domains = [str(value) for value in columns["domain"].values.to_list()]
+    numbers = {part: column.codes for part, column in columns.items()}
+    rows = make_impressions(**numbers, names=domains, recipe=recipe)
+    inputs: list[Column] = [Categorical(user, role="user"), Categorical(item, role="item")]
+    sampling, tables = rows.sampling, None
+    if vectors is not None:
+        drop = without_vector == "drop"
+        width = parse_vectors(vectors)
+        made, rows, figures = set_apart(rows, width=width, share=vector_share, drop=drop, seed=seed)
+        sampling = {**sampling, "vectors": figures}
+        inputs = [
+            _vector_column(USER_VECTOR, columns["user"], made.user, linear, role="user"),
+            _vector_column(ITEM_VECTOR, columns["item"], made.item, linear, role="item"),
+        ]
+        tables = {USER_VECTOR: made.user.vectors, ITEM_VECTOR: made.item.vectors}
+    prepared = prepare_rows(
+        _table(rows, columns),
+        rows.codes,
+        [*inputs, Domain(domain), Label(LABEL)],
+        source=f"clicks of {path}",
+        options=options,
+        vectors=tables,
+    )
+    prepared = replace(prepared, summary={**prepared.summary, "sampling": sampling})
+    return write_dataset(out, prepared)
+
+
+def _table(rows: Impressions, columns: Mapping[str, NumberedColumn]) -> pl.DataFrame:
+    """The rows as they stood in the file, with their label."""
+    import polars as pl
+
+    numbers = {"user": rows.user, "item": rows.item, "domain": rows.domain}
+    values = [columns[part].values.gather(index) for part, index in numbers.items()]
+    return pl.DataFrame([*values, pl.Series(LABEL, rows.label)])
+
+
+def _vector_column(
+    name: str,
+    column: NumberedColumn,
+    table: VectorTable,
+    linear: bool,
+    role: Literal["user", "item"],
+) -> Vector:
+    return Vector(
+        name,
+        width=table.vectors.shape[1],
+        key=column.values.name,
+        values=tuple(column.values.gather(table.ids).to_list()),
+        linear=linear,
+        role=role,
+    )
+
+
+def _check_names(names: Mapping[str, str], with_vectors: bool) -> None:
+    taken = [*names.values(), LABEL, *([USER_VECTOR, ITEM_VECTOR] if with_vectors else [])]
+    for part, name in names.items():
+        if taken.count(name) > 1:
+            raise ConfigError(
+                f"{part}={name!r}: user, item and domain need a column each, and none may be "
+                f"called {', '.join(taken[3:])}. Rename the column."
+            )
+
+
+def _check_vector_options(
+    vectors: str | None, vector_share: float, without_vector: str, linear: bool
+) -> None:
+    if without_vector not in get_args(WithoutVector):
+        raise ConfigError(f"without_vector={without_vector!r} is not known: choose zero or drop.")
+    if not 0 < vector_share < 1:
+        raise ConfigError(
+            f"vector_share={vector_share} must lie between 0 and 1: "
+            "the share of the training clicks that vectors are made of."
+        )
+    if vectors is not None:
+        parse_vectors(vectors)
+    elif vector_share != _SHARE or without_vector != "zero" or linear:
+        raise ConfigError(
+            "vector_share, without_vector and linear say what to do with vectors, "
+            "but there are none. Add vectors, for example svd:64, or leave these out."
+        )

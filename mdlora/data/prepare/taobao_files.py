@@ -1,0 +1,177 @@
+"""The files of Taobao's Cloud Theme Click data, read block by block.
+
+Columns as published, of which only those in capitals are read:
+
+    theme_click_log.csv   USER_ID,THEME_ID,ITEM_ID,leaf_cate_id,cate_level1_id,clk_cnt,reach_time
+    user_embedding.csv    USER_ID,EMB
+    item_embedding.csv    ITEM_ID,EMB
+
+(theme_item_pool.csv and user_item_purchase_log.csv belong to the data too, and are not read.) The
+click log's columns are found by name; a file without a header line must have them in this order.
+Ids are whole numbers. A vector is one field of numbers with spaces or commas between, quoted
+where it has commas, with or without brackets. Each file may be gzipped (NAME.csv.gz).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mdlora.data.prepare.taobao_csv import read_columns
+from mdlora.errors import DataError
+
+__all__ = ["CloudThemeFiles", "ThemeClicks", "VectorTable"]
+
+Ids = npt.NDArray[np.int64]
+
+_LOG = (
+    "user_id",
+    "theme_id",
+    "item_id",
+    "leaf_cate_id",
+    "cate_level1_id",
+    "clk_cnt",
+    "reach_time",
+)
+_VECTOR = "emb"
+
+
+class ThemeClicks(NamedTuple):
+    """The click log, (N,) each, in the file's order."""
+
+    user: Ids
+    theme: Ids
+    item: Ids
+
+
+class VectorTable(NamedTuple):
+    """Vectors (n, width) float32, and how many lines gave an id again (the last one counts)."""
+
+    vectors: npt.NDArray[np.float32]
+    repeated: int
+
+
+@dataclass(frozen=True)
+class CloudThemeFiles:
+    """Reads the files in the folder `raw`.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+
+    raw: Path
+
+    def __post_init__(self) -> None:
+        if not self.raw.is_dir():
+            raise DataError(
+                f"There is no folder {self.raw}. Give the folder that holds theme_click_log.csv, "
+                "user_embedding.csv and item_embedding.csv of Taobao's Cloud Theme Click data "
+                "(https://tianchi.aliyun.com/dataset/9716)."
+            )
+
+    def clicks(self) -> ThemeClicks:
+        """The whole click log.
+
+        Raises:
+            DataError: no such file, a column is missing, or an id is missing or not whole.
+        """
+        names = ("user_id", "theme_id", "item_id")
+        wanted = dict.fromkeys(names, pa.int64())
+        parts = list(read_columns(self._path("theme_click_log.csv"), wanted, _LOG))
+        columns = [[batch.column(name).to_numpy() for _, batch in parts] for name in names]
+        return ThemeClicks(*(np.concatenate([*c, np.empty(0, dtype=np.int64)]) for c in columns))
+
+    def vector_ids(self, kind: str) -> Ids:
+        """The ids that have a vector, sorted, each once; `kind` is "user" or "item".
+
+        Raises:
+            DataError: no such file, or an id is missing or not whole.
+        """
+        path, key = self._path(f"{kind}_embedding.csv"), f"{kind}_id"
+        parts = [
+            batch.column(key).to_numpy()
+            for _, batch in read_columns(path, {key: pa.int64()}, (key, _VECTOR))
+        ]
+        return np.unique(np.concatenate([*parts, np.empty(0, dtype=np.int64)]))
+
+    def vectors(self, kind: str, ids: Ids) -> VectorTable:
+        """The vectors of `ids`, which are sorted and all among `vector_ids(kind)`.
+
+        Only these are turned into numbers, so memory grows with them and not with the file.
+
+        Raises:
+            DataError: a vector holds something else than finite numbers, or another count of them
+                than the first.
+        """
+        path, key = self._path(f"{kind}_embedding.csv"), f"{kind}_id"
+        wanted = {key: pa.int64(), _VECTOR: pa.string()}
+        table: npt.NDArray[np.float32] | None = None
+        found = 0
+        for start, batch in read_columns(path, wanted, (key, _VECTOR)):
+            given = batch.column(key).to_numpy()
+            place = np.searchsorted(ids, given)
+            rows = np.flatnonzero(ids[np.minimum(place, ids.size - 1)] == given)
+            if not rows.size:
+                continue
+            width = None if table is None else table.shape[1]
+            numbers = _numbers(
+                batch.column(_VECTOR).take(pa.array(rows)), rows + start, width, path
+            )
+            if table is None:
+                table = np.zeros((ids.size, numbers.shape[1]), dtype=np.float32)
+            table[place[rows]] = numbers
+            found += rows.size
+        assert table is not None
+        return VectorTable(table, found - ids.size)
+
+    def _path(self, name: str) -> Path:
+        for path in (self.raw / name, self.raw / f"{name}.gz"):
+            if path.is_file():
+                return path
+        there = sorted(path.name for path in self.raw.iterdir())
+        some = ", ".join(there[:8]) + (", ..." if len(there) > 8 else "")
+        raise DataError(
+            f"{self.raw} holds no {name}. Files there: {some or 'none'}. "
+            "Give the folder of Taobao's Cloud Theme Click data."
+        )
+
+
+def _numbers(texts: pa.Array, rows: Ids, width: int | None, path: Path) -> npt.NDArray[np.float32]:
+    """Vectors (n, width) from their texts; `rows` are their places in the file."""
+    trimmed = pc.utf8_trim(texts, characters=" \t[]")
+    parts = pc.split_pattern_regex(trimmed, pattern="[ \t]*,[ \t]*|[ \t]+")
+    lengths = pc.list_value_length(parts).to_numpy()
+    width = int(lengths[0]) if width is None else width
+    if (lengths != width).any():
+        at = int(np.argmax(lengths != width))
+        raise DataError(
+            f"{path}: the vector in row {rows[at]} (counted from 0) has {lengths[at]} numbers, "
+            f"the first one has {width}. All vectors of a file must be of one width."
+        )
+    flat = parts.flatten()
+    try:
+        numbers = pc.cast(flat, pa.float32()).to_numpy()
+        bad = ~np.isfinite(numbers)
+    except pa.ArrowInvalid:
+        bad = np.array([_not_a_number(text) for text in flat.to_pylist()])
+    if bad.any():
+        at = int(np.argmax(bad))
+        raise DataError(
+            f"{path}: the vector in row {rows[at // width]} (counted from 0) holds "
+            f"{flat[at].as_py()!r:.40} where a finite number is expected."
+        )
+    return np.asarray(numbers, dtype=np.float32).reshape(-1, width)
+
+
+def _not_a_number(text: str) -> bool:
+    try:
+        pc.cast(pa.scalar(text), pa.float32())
+    except pa.ArrowInvalid:
+        return True
+    return False
