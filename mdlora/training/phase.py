@@ -95,6 +95,12 @@ class PhaseRunner:
             self.clusters,
             f"phase {phase.name!r}, training.lr={phase.lr or config.training.lr:g}",
         )
+        self.sorts = (
+            "experts" in self.groups
+            and phase.route == "own"
+            and (self.alone or self.per_domain == 1)
+            and self.device.type == "cpu"
+        )
         self.by_domain = phase.stop == "by_domain"
         self.num_units = self._num_experts if self.by_domain else 1
         self.optimizer = PhaseOptimizer(model, phase, config.training)
@@ -232,7 +238,7 @@ class PhaseRunner:
 
         A batch's loss does not depend on the order of its rows, but adapters are faster on runs.
         """
-        if "experts" not in self.groups or self.phase.route != "own":
+        if not self.sorts:
             return rows
         key = rows.domain if rows.expert is None else rows.expert
         return rows.pick(sort_within(key, bounds))
@@ -267,7 +273,7 @@ class PhaseRunner:
         batch = Batch(rows.categories[start:end], rows.domain[start:end], rows.label[start:end])
         expert = None if rows.expert is None else rows.expert[start:end]
         self.optimizer.before_forward(batch)
-        logits = self.model(batch, expert)
+        logits = self.model(batch, expert, sorted_rows=self.sorts)
         loss = F.binary_cross_entropy_with_logits(logits, rows.label[start:end], reduction="sum")
         self.optimizer.zero_grad()
         torch.autograd.backward(loss / size)
