@@ -107,13 +107,23 @@ class CTRModel(nn.Module):
         with _seeded(derive_seed(self.seed, "adapters")):
             self.adapted = AdaptedModel(self.backbone, self.adapter_config)
 
-    def forward(self, batch: Batch, expert: Tensor | None = None) -> Tensor:
-        """Logits (B,). `expert` (B,) names one adapter of each row in place of its domain's."""
+    def forward(
+        self, batch: Batch, expert: Tensor | None = None, *, sorted_rows: bool = False
+    ) -> Tensor:
+        """Logits (B,).
+
+        Args:
+            batch: encoded rows.
+            expert: (B,) one adapter of each row, in place of its domain's; -1 for none.
+            sorted_rows: rows come sorted by expert, or by domain; see `AdaptedModel.routing`.
+        """
         embedded = self.embeddings(batch)
         if self.adapted is None:
             logits: Tensor = self.backbone(embedded)
         else:
-            logits = self.adapted(embedded, domain=batch.domain, expert=expert)
+            logits = self.adapted(
+                embedded, domain=batch.domain, expert=expert, sorted_rows=sorted_rows
+            )
         return logits
 
     @torch.no_grad()

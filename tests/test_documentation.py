@@ -19,6 +19,7 @@ import yaml
 
 from mdlora.cli.main import VERBS
 from mdlora.cli.parsing import parse
+from mdlora.cli.prepare import KINDS
 from mdlora.cli.settings import read_sections
 from mdlora.config import (
     BackboneConfig,
@@ -109,7 +110,10 @@ def run_verb(arguments: list[str], take: Any, monkeypatch: pytest.MonkeyPatch) -
     verb, *rest = arguments
     assert verb in VERBS, f"no verb {verb!r}"
     module = importlib.import_module(f"mdlora.cli.{verb}")
-    monkeypatch.setattr(module, "parse", take)
+    parsing = module
+    if verb == "prepare":
+        parsing = importlib.import_module(f"mdlora.cli.preparing.{rest[0]}")
+    monkeypatch.setattr(parsing, "parse", take)
     with pytest.raises(Parsed) as caught:
         module.run(rest)
     return caught.value
@@ -118,8 +122,9 @@ def run_verb(arguments: list[str], take: Any, monkeypatch: pytest.MonkeyPatch) -
 def known_options(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     """The options of each command, by its name in the reference."""
     found = {}
-    for name in ("demo", "prepare movielens", "prepare synthetic", "train", "evaluate", "predict",
-                 "compare", "bench train"):  # fmt: skip
+    preparing = [f"prepare {kind}" for kind in KINDS]
+    for name in ("demo", *preparing, "schema infer", "train", "evaluate", "predict", "compare",
+                 "bench train", "bench stream"):  # fmt: skip
         parser = run_verb(name.split(), take_parser, monkeypatch).parser
         offered = [action for action in parser._actions if action.help != argparse.SUPPRESS]
         options = {o for a in offered for o in a.option_strings if o.startswith("--")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -58,45 +58,39 @@ def hold_statistics(module: nn.Module) -> None:
             layer.eval()
 
 
-class _AdaptedForward:
-    """Stands in for the `forward` of one layer: its own output, plus what its adapters add.
+class _AddUpdate:
+    """Forward hook of one layer: its own output, plus what its adapters add."""
 
-    `before` is the forward that had been set on the layer itself, if any.
-    """
-
-    def __init__(self, adapted: AdaptedModel, index: int, layer: nn.Linear) -> None:
+    def __init__(self, adapted: AdaptedModel, index: int) -> None:
         self.adapted = adapted
         self.index = index
-        self.layer = layer
-        self.before: Callable[[Tensor], Tensor] | None = layer.__dict__.get("forward")
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether the layer computes x W + b and nothing else."""
-        return self.before is None and type(self.layer).forward is nn.Linear.forward
+    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return self.adapted.add_update(self.index, inputs[0], output)
 
-    def own(self, x: Tensor) -> Tensor:
-        """What the layer gives without adapters."""
-        if self.before is not None:
-            return self.before(x)
-        return type(self.layer).forward(self.layer, x)
 
-    def take_off(self) -> None:
-        """Give the layer its own forward back."""
-        del self.layer.__dict__["forward"]
-        if self.before is not None:
-            self.layer.__dict__["forward"] = self.before
+class _TakeOver:
+    """Pre-forward hook of one layer, for rows that are said to be sorted.
 
-    def __call__(self, input: Tensor) -> Tensor:  # noqa: A002  (the name that Linear gives it)
-        return self.adapted.run_layer(self, input)
+    Where one product can give the layer's output with its update, the layer itself is handed no
+    rows, and `_AddUpdate` gives the output that was made here.
+    """
+
+    def __init__(self, adapted: AdaptedModel, index: int) -> None:
+        self.adapted = adapted
+        self.index = index
+
+    def __call__(self, layer: nn.Linear, inputs: tuple[Tensor, ...]) -> tuple[Tensor] | None:
+        x = inputs[0]
+        return (x[:0].detach(),) if self.adapted.take_over(self.index, layer, x) else None
 
 
 class AdaptedModel(nn.Module):
     """`module` with a bank of adapters on each target layer, and a gate where the config has one.
 
-    The module itself stays as it is, types, names and parameters included: only the `forward` of
-    each target layer is overlaid, on the instance. Call the adapted model with the module's own
-    arguments and `domain=ids`; or run the module inside `with adapted.routing(ids)`.
+    The module itself stays as it is, names and parameters included: each target layer computes
+    x W + b by its own call, and a forward hook adds to it. Call the adapted model with the
+    module's own arguments and `domain=ids`; or run the module inside `with adapted.routing(ids)`.
     Ids are 0 for an unknown domain, which gets the backbone alone, and 1..D.
 
     `route_mode` says which adapters a row meets: "none", "own" (its domain's: MLoRA), or "gate".
@@ -141,12 +135,22 @@ class AdaptedModel(nn.Module):
             self.gates.extend(Gate(config, self.num_domains, layer) for layer in gated)
         self.route_mode = "gate" if len(self.gates) else "own"
         self._state = ThreadState()
-        self._overlays = [_AdaptedForward(self, i, layer) for i, layer in enumerate(layers)]
-        for overlay in self._overlays:
-            overlay.layer.__dict__["forward"] = overlay
+        self._handles = [
+            handle
+            for index, layer in enumerate(layers)
+            for handle in (
+                layer.register_forward_pre_hook(_TakeOver(self, index)),
+                layer.register_forward_hook(_AddUpdate(self, index)),
+            )
+        ]
 
     def forward(
-        self, *args: Any, domain: Tensor | None = None, expert: Tensor | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        domain: Tensor | None = None,
+        expert: Tensor | None = None,
+        sorted_rows: bool = False,
+        **kwargs: Any,
     ) -> Any:
         """Run the module on rows of the given domains.
 
@@ -155,6 +159,7 @@ class AdaptedModel(nn.Module):
             domain: ids (B,), 0 for an unknown domain and 1..D else.
             expert: for each row the one adapter it meets on route "own", in place of its
                 domain's; -1 for none.
+            sorted_rows: see `routing`.
             **kwargs: the module's own keyword arguments.
         """
         if domain is None:
@@ -162,12 +167,21 @@ class AdaptedModel(nn.Module):
                 "This model routes rows by domain: call it with domain=ids, a tensor of one "
                 f"integer a row, 0 for an unknown domain and 1 to {self.num_domains} else."
             )
-        with self.routing(domain, expert):
+        with self.routing(domain, expert, sorted_rows=sorted_rows):
             return self.module(*args, **kwargs)
 
     @contextmanager
-    def routing(self, domain: Tensor, expert: Tensor | None = None) -> Iterator[Routing]:
+    def routing(
+        self, domain: Tensor, expert: Tensor | None = None, *, sorted_rows: bool = False
+    ) -> Iterator[Routing]:
         """Set the rows' domains for calls of the module in this thread; cleared on exit.
+
+        Args:
+            domain: ids (B,), 0 for an unknown domain and 1..D else.
+            expert: for each row the one adapter it meets on route "own"; -1 for none.
+            sorted_rows: the rows come sorted by `expert`, or by `domain` without it. Training
+                steps are then faster where one product with W + A_k B_k can serve each run of
+                rows (float32 on a CPU); such a step has first derivatives only.
 
         Raises:
             AdapterError: ids are not integers of shape (B,) in 0..D, or a target layer was not
@@ -183,7 +197,9 @@ class AdaptedModel(nn.Module):
                 )
             expert = expert.long()
         before = self._state.current
-        routing = Routing(domain.long(), expert, self.num_domains, self.config.experts_in_a_domain)
+        routing = Routing(
+            domain.long(), expert, self.num_domains, self.config.experts_in_a_domain, sorted_rows
+        )
         self._state.current = routing
         try:
             yield routing
@@ -199,11 +215,27 @@ class AdaptedModel(nn.Module):
                 "function reads the weight: leave the layer out of targets."
             )
 
-    def run_layer(self, overlay: _AdaptedForward, x: Tensor) -> Tensor:
-        """Output of a target layer with its adapters' update; stands in for its `forward`."""
+    def take_over(self, index: int, layer: nn.Linear, x: Tensor) -> bool:
+        """Make the whole output of target `index` in one product, where that can be done."""
+        routing = self._state.current
+        if routing is None or not routing.sorted_rows or self.route_mode != "own":
+            return False
+        route = routing.own()
+        alone = len(layer._forward_hooks) == len(layer._forward_pre_hooks) == 1
+        if (
+            type(layer) is not nn.Linear  # or it may compute something else than x W + b
+            or not alone  # a hook of somebody else would see no rows
+            or x.shape[0] != route.num_rows
+            or not can_merge(x, layer.weight, route)
+        ):
+            return False
+        routing.ready[index] = self.bank_of(index).merged(x, layer, route)
+        return True
+
+    def add_update(self, index: int, x: Tensor, output: Tensor) -> Tensor:
+        """Output of target `index` with its adapters' update; called by the layer's hook."""
         if self.route_mode == "none":
-            return overlay.own(x)
-        index = overlay.index
+            return output
         routing = self._state.current
         if routing is None:
             raise AdapterError(
@@ -211,6 +243,8 @@ class AdaptedModel(nn.Module):
                 "AdaptedModel with domain=ids, or the module inside `with adapted.routing(ids)`."
             )
         routing.called.add(index)
+        if index in routing.ready:
+            return routing.ready.pop(index)
         if x.shape[0] != routing.domain.shape[0]:
             raise AdapterError(
                 f"{self.target_names[index]} got {x.shape[0]} rows but there are "
@@ -223,14 +257,7 @@ class AdaptedModel(nn.Module):
             if which not in routing.gated:
                 routing.gated[which] = self.gates[which](routing.domain, x)
             route = routing.gated[which]
-        bank = self.bank_of(index)
-        if (
-            isinstance(route, ExpertRoute)
-            and overlay.is_plain
-            and can_merge(x, overlay.layer.weight, route)
-        ):
-            return bank.merged(x, overlay.layer, route)
-        total: Tensor = bank(x, route, overlay.own(x))
+        total: Tensor = self.banks[index](x, route, output)
         return total
 
     @property
@@ -283,10 +310,10 @@ class AdaptedModel(nn.Module):
         return self
 
     def unwrap(self) -> nn.Module:
-        """Take the adapters off and give the module back as it came."""
-        for overlay in self._overlays:
-            overlay.take_off()
-        self._overlays.clear()
+        """Take the hooks off and give the module back as it came."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
         return self.module
 
     def _check_ids(self, name: str, ids: Tensor, *, low: int, high: int) -> None:
@@ -305,7 +332,7 @@ class AdaptedModel(nn.Module):
 
     def _refuse_adapted(self, layers: list[nn.Linear]) -> None:
         for name, layer in zip(self.target_names, layers, strict=True):
-            if isinstance(layer.__dict__.get("forward"), _AdaptedForward):
+            if any(isinstance(hook, _AddUpdate) for hook in layer._forward_hooks.values()):
                 raise AdapterError(
                     f"Layer {name} already has adapters. Call unwrap() on the first adapted "
                     "model, or choose other targets."

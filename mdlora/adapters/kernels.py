@@ -19,15 +19,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from mdlora.adapters.routes import ExpertRoute, MixtureRoute, Route, Runs
+from mdlora.errors import AdapterError
 
 __all__ = ["can_merge", "choose_kernel", "gathered", "masked", "merged", "segmented", "update"]
 
 _FEW_ROWS = 64
-_MANY_ROWS = 32  # of an adapter, on average, from which making its matrix pays (measured)
-_ALIGNED = 16  # bytes to which torch's grouped product wants rows aligned
+_FEWEST_ROWS = 32  # of an adapter, on average, from which making its matrix can pay (measured)
+_MULTIPLE = 4  # torch's grouped product wants rows aligned to 16 bytes
 _FEW_COLUMNS = 64  # K * R up to which one masked product beats sorting (measured, batch 1024)
 
 
@@ -41,20 +43,30 @@ def choose_kernel(num_rows: int, num_experts: int, rank: int) -> str:
 def can_merge(x: Tensor, weight: Tensor, route: ExpertRoute) -> bool:
     """Whether `merged` can stand in for a layer with this weight (O, I), and would be faster.
 
-    Only while training: in evaluation a row's score must not depend on how its batch is sorted.
+    Raises:
+        AdapterError: the rows are not sorted by expert.
     """
-    return (
+    num_out, num_in = weight.shape
+    worth = max(_FEWEST_ROWS, num_in * num_out / (2 * (num_in + num_out)))
+    if not (
         torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()  # a look at the values would break the graph
         and x.device.type == "cpu"
-        and not torch.is_autocast_enabled("cpu")
         and x.dtype == weight.dtype == torch.float32  # torch has no grouped product in float64
         and x.dim() == 2
-        and x.shape[0] >= _MANY_ROWS * route.num_experts
-        and all(size * x.element_size() % _ALIGNED == 0 for size in weight.shape)
+        and x.shape[0] >= worth * route.num_experts
+        and num_in % _MULTIPLE == num_out % _MULTIPLE == 0
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()  # a look at the values would break the graph
         and hasattr(F, "grouped_mm")  # since torch 2.10
-        and route.runs() is not None
-    )
+        and route.is_single
+    ):
+        return False
+    if route.runs() is None:
+        raise AdapterError(
+            "The rows are said to be sorted, but they are not: sort the batch by expert (by domain "
+            "without expert ids), or leave out sorted_rows."
+        )
+    return True
 
 
 def update(
@@ -132,7 +144,7 @@ class _GroupedLinear(torch.autograd.Function):
     """x W_k^T + c_k with W_k = W + (down_k^T up_k)^T, for the rows of each run k.
 
     One node of the graph instead of ten; and torch's own gradient of a grouped product fails on
-    gradients that are broadcast.
+    gradients that are broadcast. Asked for second derivatives, it raises.
     """
 
     @staticmethod
@@ -149,6 +161,7 @@ class _GroupedLinear(torch.autograd.Function):
         return output if shift is None else output.addmm_(of_row, shift)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weights, down, up, of_row = ctx.saved_tensors
         of_x, of_weight, of_down, of_up, of_shift = ctx.needs_input_grad[:5]

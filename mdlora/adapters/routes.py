@@ -76,7 +76,6 @@ class ExpertRoute:
         self._one_hot: dict[torch.dtype, Tensor] = {}
         self._segments: Segments | None = None
         self._runs: Runs | None = None
-        self._looked_for_runs = False
         self._repeated: dict[int, ExpertRoute] = {1: self}
 
     @property
@@ -119,18 +118,21 @@ class ExpertRoute:
             self._segments = _make_segments(self.flat_experts(), self.num_experts)
         return self._segments
 
+    @property
+    def is_single(self) -> bool:
+        """Whether each row has one adapter, with weight one, or none."""
+        return self.experts.shape[1] == 1 and self.weights is None
+
     def runs(self) -> Runs | None:
         """Where each expert's rows end; None if a row has several, or they come unsorted."""
-        if not self._looked_for_runs:
-            self._looked_for_runs = True
-            if self.experts.shape[1] == 1 and self.weights is None:
-                self._runs = _find_runs(self.experts.squeeze(1), self.num_experts)
+        if self._runs is None and self.is_single:
+            self._runs = _find_runs(self.experts.squeeze(1), self.num_experts)
         return self._runs
 
     def used(self) -> Tensor:
         """(K,) bool: which experts have rows that give them weight."""
-        if (runs := self.runs()) is not None:
-            return runs.all_ends[1:] > runs.all_ends[:-1]
+        if self._runs is not None:
+            return self._runs.all_ends[1:] > self._runs.all_ends[:-1]
         used = self.experts.new_zeros(self.num_experts + 1, dtype=torch.bool)
         chosen = self.experts if self.weights is None else self.experts.where(self.weights > 0, -1)
         used[chosen.flatten() + 1] = True  # -1, none, has a spare first place

@@ -17,17 +17,25 @@ class Routing:
     """The domain ids of one forward pass, the routes made from them, and which layers ran.
 
     `domain` (B,) int64, 0 for unknown and 1..D else. `expert` (B,) int64, where given, names the
-    one adapter of each row (-1: none) in place of the domain's own.
+    one adapter of each row (-1: none) in place of the domain's own. `sorted_rows` says that rows
+    come sorted by these. `ready` holds outputs that were made before their layer was called.
     """
 
     def __init__(
-        self, domain: Tensor, expert: Tensor | None, num_domains: int, per_domain: int
+        self,
+        domain: Tensor,
+        expert: Tensor | None,
+        num_domains: int,
+        per_domain: int,
+        sorted_rows: bool = False,
     ) -> None:
         self.domain = domain
         self.expert = expert
         self.num_domains = num_domains
         self.per_domain = per_domain
+        self.sorted_rows = sorted_rows
         self.called: set[int] = set()
+        self.ready: dict[int, Tensor] = {}
         self.gated: dict[int, Route] = {}
         self._own: ExpertRoute | None = None
 

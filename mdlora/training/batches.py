@@ -156,7 +156,7 @@ def sort_within(key: Tensor, bounds: Sequence[tuple[int, int]]) -> Tensor:
 
     Rows of one key stay in their order. `bounds` are those of `epoch_bounds`, in any order.
     """
-    starts = torch.tensor(sorted(start for start, _ in bounds), device=key.device)
+    starts = torch.tensor(sorted(start for start, _ in bounds), dtype=torch.int64).to(key.device)
     batch = torch.zeros_like(key)
     batch[starts[1:]] = 1
     span = int(key.max()) + 2 if key.numel() else 1

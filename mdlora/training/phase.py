@@ -102,6 +102,12 @@ class PhaseRunner:
             self.clusters,
             f"phase {phase.name!r}, training.lr={phase.lr or config.training.lr:g}",
         )
+        self.sorts = (
+            "experts" in self.groups
+            and phase.route == "own"
+            and (self.alone or self.per_domain == 1)
+            and self.device.type == "cpu"
+        )
         self.by_domain = phase.stop == "by_domain"
         self.num_units = self._num_experts if self.by_domain else 1
         self.optimizer = PhaseOptimizer(model, phase, config.training)
@@ -235,7 +241,7 @@ class PhaseRunner:
 
         A batch's loss does not depend on the order of its rows, but adapters are faster on runs.
         """
-        if "experts" not in self.groups or self.phase.route != "own":
+        if not self.sorts:
             return rows
         key = rows.domain if rows.expert is None else rows.expert
         return rows.pick(sort_within(key, bounds))
@@ -270,7 +276,7 @@ class PhaseRunner:
         batch = rows.batch(start, end)
         expert = None if rows.expert is None else rows.expert[start:end]
         self.optimizer.before_forward(batch)
-        logits = self.model(batch, expert)
+        logits = self.model(batch, expert, sorted_rows=self.sorts)
         assert batch.label is not None
         loss = F.binary_cross_entropy_with_logits(
             logits, batch.label, weight=batch.weight, reduction="sum"

@@ -196,7 +196,9 @@ class _Trainer:
             return self._go(None)
         tensors, about = read_tensors(self.folder.state_path)
         now = self.made_with
-        changed = [k for k in ("torch", "device", "processor") if about["made_with"][k] != now[k]]
+        changed = [
+            k for k in ("mdlora", "torch", "device", "processor") if about["made_with"][k] != now[k]
+        ]
         if changed and not inexact:
             was = ", ".join(f"{k} {about['made_with'][k]} (now {now[k]})" for k in changed)
             raise RunError(

@@ -15,6 +15,7 @@ from mdlora.adapters import AdaptedModel, ExpertRoute, adapt
 from mdlora.adapters import adapted as adapted_module
 from mdlora.adapters.kernels import can_merge, merged
 from mdlora.config import MLoRA
+from mdlora.errors import AdapterError
 
 
 def by_definition(
@@ -100,63 +101,102 @@ def test_when_the_layer_is_taken_over():
     route = route_of([0] * 30 + [1] * 34, 2)
     assert can_merge(x, weight, route)
     assert not can_merge(x[:63], weight, route_of([0] * 30 + [1] * 33, 2))  # too few rows for two
-    assert not can_merge(x, weight, route_of([1] * 34 + [0] * 30, 2))  # not sorted
+    wide = torch.randn(400, 400)  # 400 * 400 / (2 * 800) = 100 rows an adapter
+    assert can_merge(torch.randn(200, 400), wide, route_of([0] * 100 + [1] * 100, 2))
+    assert not can_merge(torch.randn(199, 400), wide, route_of([0] * 99 + [1] * 100, 2))
     assert not can_merge(x[:, :7], weight[:, :7], route)  # 28 bytes a row
     assert not can_merge(x, weight[:3], route)
     assert not can_merge(x.double(), weight.double(), route)
+    assert not can_merge(x, weight, ExpertRoute(route.experts, 2, torch.ones(64, 1)))
     with torch.no_grad():
         assert not can_merge(x, weight, route)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert not can_merge(x, weight, route)
+    with pytest.raises(AdapterError, match="said to be sorted, but they are not: sort the batch"):
+        can_merge(x, weight, route_of([1] * 34 + [0] * 30, 2))
 
 
 @pytest.fixture
-def pair() -> tuple[AdaptedModel, AdaptedModel]:
-    """One model twice."""
+def adapted() -> AdaptedModel:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4, bias=False), nn.Linear(4, 1))
     adapted = adapt(net, MLoRA(num_domains=3, rank=2), targets="[02]")
     for parameter in adapted.banks.parameters():
         nn.init.normal_(parameter, std=0.3)
-    return adapted, copy.deepcopy(adapted)
+    return adapted
+
+
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each layer that asked was taken over."""
+    answers: list[bool] = []
+
+    def counted(*args: Any) -> bool:
+        answers.append(can_merge(*args))
+        return answers[-1]
+
+    monkeypatch.setattr(adapted_module, "can_merge", counted)
+    return answers
+
+
+def rows_of(low: int) -> tuple[Tensor, Tensor]:
+    domain = torch.randint(low, 4, (200,), generator=torch.Generator().manual_seed(1))
+    return torch.randn(200, 8, generator=torch.Generator().manual_seed(2)), domain.sort().values
 
 
 @pytest.mark.parametrize("low", [0, 1], ids=["with-unknown", "all-known"])
-def test_sorted_rows_train_as_unsorted_ones(
-    pair: tuple[AdaptedModel, AdaptedModel], low: int, monkeypatch: pytest.MonkeyPatch
-):
-    adapted, twin = pair
-    taken: list[bool] = []
-
-    def counted(*args: Any) -> bool:
-        taken.append(can_merge(*args))
-        return taken[-1]
-
-    monkeypatch.setattr(adapted_module, "can_merge", counted)
-    domain = torch.randint(low, 4, (200,), generator=torch.Generator().manual_seed(1))
-    x = torch.randn(200, 8, generator=torch.Generator().manual_seed(2))
-    order = torch.argsort(domain, stable=True)
-    fast = adapted(x[order], domain=domain[order])
+def test_sorted_rows_train_as_others(adapted: AdaptedModel, taken: list[bool], low: int):
+    x, domain = rows_of(low)
+    twin = copy.deepcopy(adapted)
+    fast = adapted(x, domain=domain, sorted_rows=True)
     assert taken == [True, True]
-    slow = twin(x, domain=domain)[order]
+    slow = twin(x, domain=domain)
     torch.testing.assert_close(fast, slow, rtol=1e-5, atol=1e-5)
     fast.square().sum().backward()
     slow.square().sum().backward()
     slow_grads = dict(twin.named_parameters())
     for name, parameter in adapted.named_parameters():
         torch.testing.assert_close(parameter.grad, slow_grads[name].grad, rtol=1e-4, atol=1e-4)
+    assert taken == [True, True]
+
+
+def test_scores_do_not_depend_on_sorting(adapted: AdaptedModel, taken: list[bool]):
+    x, domain = rows_of(0)
     with torch.no_grad():
-        adapted(x[order], domain=domain[order])
-    assert taken == [True, True, False, False, False, False]
+        assert torch.equal(
+            adapted(x, domain=domain, sorted_rows=True), adapted(x, domain=domain)
+        )  # fmt: skip
+    assert taken == [False, False]
 
 
-def test_a_layer_that_computes_something_else_is_not_taken_over():
+def test_rows_that_are_not_sorted_are_refused(adapted: AdaptedModel):
+    x, domain = rows_of(0)
+    with pytest.raises(AdapterError, match="not: sort the batch by expert"):
+        adapted(x, domain=domain.flip(0), sorted_rows=True)
+
+
+def test_second_derivatives_raise_on_sorted_rows(adapted: AdaptedModel):
+    x, domain = rows_of(1)
+    x.requires_grad_()
+    (grad,) = torch.autograd.grad(adapted(x, domain=domain).sum(), x, create_graph=True)
+    grad.square().sum().backward()
+    out = adapted(x, domain=domain, sorted_rows=True).sum()
+    (grad,) = torch.autograd.grad(out, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.square().sum().backward()
+
+
+def test_other_layers_and_layers_with_hooks_are_left_alone(taken: list[bool]):
     class Twice(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
             return 2 * super().forward(x)
 
-    net = nn.Sequential(Twice(8, 4))
+    seen: list[int] = []
+    net = nn.Sequential(Twice(8, 4), nn.Linear(4, 4))
+    net[1].register_forward_hook(lambda layer, inputs, output: seen.append(len(output)))
     x, domain = torch.randn(64, 8), torch.ones(64, dtype=torch.int64)
     want = net(x)
-    adapted = adapt(net, MLoRA(num_domains=1, rank=1), targets="0")
-    torch.testing.assert_close(adapted(x, domain=domain), want)
+    adapted = adapt(net, MLoRA(num_domains=1, rank=1), targets="*")
+    torch.testing.assert_close(adapted(x, domain=domain, sorted_rows=True), want)
+    assert taken == []
+    assert seen == [64, 64]

@@ -165,7 +165,7 @@ class BatchStream(IterableDataset[T]):
                     room -= rows
                     if room == 0 or first + at == end:
                         batch = self._loader.join(carried) if len(carried) > 1 else carried[0]
-                        carried = []
+                        carried, room = [], self._batch_size
                         self._row = first + at
                         yield batch
                         del batch
