@@ -13,11 +13,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from mdlora.errors import RunError
 
 __all__ = [
     "atomic_directory",
+    "atomic_file",
     "atomic_write_bytes",
     "atomic_write_text",
     "check_new_directory",
@@ -39,10 +41,24 @@ def atomic_write_bytes(path: str | Path, data: bytes) -> None:
     Raises:
         RunError: the operating system refused (disk full, no permission, a folder in the way).
     """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Give an open file beside `path` to write to; it becomes `path` when the block ends well.
+
+    On any exception, KeyboardInterrupt included, the new file is removed. An `OSError` from the
+    block is taken for a failed write and becomes a `RunError`; other errors pass unchanged.
+
+    Raises:
+        RunError: the operating system refused (disk full, no permission, a folder in the way).
+    """
     path = Path(path)
     with _place_for(path) as temporary:
         with temporary.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)  # noqa: PTH105

@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from mdlora.cli.main import VERBS
+from mdlora.cli.bench import CASES
+from mdlora.cli.main import VERBS, main
 from mdlora.cli.parsing import parse
 from mdlora.cli.prepare import KINDS
 from mdlora.cli.settings import read_sections
@@ -33,10 +35,11 @@ from mdlora.config import (
 )
 from mdlora.data import dataset
 from mdlora.data.prepare import DEMO_CONFIG, SyntheticConfig
-from mdlora.schema import Schema
+from mdlora.schema import Domain, Schema, columns_from_yaml
 
 ROOT = Path(__file__).parents[1]
 README, REFERENCE = ROOT / "README.md", ROOT / "docs" / "reference.md"
+OWN_DATA = ROOT / "docs" / "bring-your-own-data.md"
 PAGES = [
     README,
     ROOT / "CONTRIBUTING.md",
@@ -123,8 +126,9 @@ def known_options(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     """The options of each command, by its name in the reference."""
     found = {}
     preparing = [f"prepare {kind}" for kind in KINDS]
-    for name in ("demo", *preparing, "schema infer", "train", "evaluate", "predict", "compare",
-                 "bench train", "bench stream"):  # fmt: skip
+    measuring = [f"bench {case}" for case in CASES]
+    for name in ("demo", "schema infer", *preparing, "train", "evaluate", "predict", "compare",
+                 *measuring):  # fmt: skip
         parser = run_verb(name.split(), take_parser, monkeypatch).parser
         offered = [action for action in parser._actions if action.help != argparse.SUPPRESS]
         options = {o for a in offered for o in a.option_strings if o.startswith("--")}
@@ -149,6 +153,39 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for block in blocks(page, "python"):
         source = "\n" * (block.line - 1) + block.text  # so that a traceback names the page's line
         exec(compile(source, str(page), "exec"), names)
+
+
+def test_bring_your_own_data_from_csv_to_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The page's own lines, in order, on fewer rows and in one process."""
+    monkeypatch.chdir(tmp_path)
+    (made,) = blocks(OWN_DATA, "python")
+    exec(
+        made.text.replace(
+            "rows, users, items = 20_000, 200, 100", "rows, users, items = 1500, 20, 30"
+        ),
+        {},
+    )
+    assert Path("clicks.csv").read_text().count("\n") == 1501
+    (edited,) = blocks(OWN_DATA, "yaml")
+    for line in commands(OWN_DATA):
+        program, *arguments = shlex.split(line)
+        if arguments[0] == "compare":
+            arguments += ["--jobs", "1", "--plan.max_epochs", "1"]
+        assert (program, main(arguments)) == ("mdlora", 0), line
+        shown = capsys.readouterr().out
+        if arguments[0] == "schema":
+            assert "Check: No domain was found" in shown
+            proposed = columns_from_yaml(Path("schema.yaml").read_text(encoding="utf-8"))
+            meant = tuple(Domain("page") if c.name == "page" else c for c in proposed)
+            assert meant == columns_from_yaml(edited.text)
+            Path("schema.yaml").write_text(edited.text, encoding="utf-8")
+    cells = json.loads(Path("results/shop/results.json").read_text())["cells"]
+    assert {cell["seed"] for cell in cells} == {1, 2, 3, 4, 5}
+    assert len(cells) == 4 * 5
+    scores = pq.read_table("scores.parquet")
+    assert (scores.num_rows, scores.column_names[-1]) == (1500, "score")
 
 
 @pytest.mark.parametrize("page", with_blocks("bash"))
@@ -199,7 +236,7 @@ def test_every_option_exists(page: Path, monkeypatch: pytest.MonkeyPatch):
 def test_every_setting_exists(page: Path):
     for span in spans(page):
         for section, key in re.findall(r"(?<![\w./])(\w+)\.(\w+)", span):
-            if section in SECTIONS and not span.startswith("data/"):
+            if section in SECTIONS and not span.startswith(("data/", "docs/")):
                 names = {field.name for field in dataclasses.fields(SECTIONS[section])}
                 assert key in names, span
 
@@ -253,6 +290,9 @@ def test_links_resolve(page: Path):
 @pytest.mark.parametrize("page", with_blocks("yaml", "json"))
 def test_examples_of_files_load(page: Path, tmp_path: Path):
     for block in blocks(page, "yaml"):
+        if "\ncolumns:" in block.text:
+            assert columns_from_yaml(block.text)
+            continue
         path = tmp_path / "example.yaml"
         path.write_text(block.text, encoding="utf-8")
         config = load_config(path)
@@ -305,9 +345,8 @@ def test_settings_are_documented_with_their_defaults(section: str):
 
 
 def test_synthetic_knobs_are_documented_with_their_defaults():
-    knobs = tables(REFERENCE)["mdlora prepare"]
-    first = next(i for i, row in enumerate(knobs) if row[0] == "`--rows`")
-    assert documented(knobs[first:], "--") == {
+    knobs = documented(tables(REFERENCE)["mdlora prepare synthetic"], "--")
+    assert {name: default for name, default in knobs.items() if name not in ("out", "json")} == {
         field.name: shown(field.default) for field in dataclasses.fields(SyntheticConfig)
     }
 
@@ -325,14 +364,17 @@ def test_the_built_in_log_is_documented_as_it_is():
 def test_every_option_is_documented(monkeypatch: pytest.MonkeyPatch):
     by_heading = tables(REFERENCE)
     for command, options in known_options(monkeypatch).items():
-        rows = by_heading[f"mdlora {command.split()[0]}"]
+        rows = by_heading[f"mdlora {command}"]
         there = {o for row in rows for o in re.findall(r"`(--[\w.-]+)`", row[0])}
         settings = {o for o in options if o.partition(".")[0][2:] in SECTIONS}
         if command in ("train", "compare"):
             assert "--SECTION.KEY" in there
             options = options - settings | {"--backbone"}
-        assert options <= there, command
-        assert not (there - options - {"--SECTION.KEY"}) or command.startswith("prepare"), command
+        assert options == there - {"--SECTION.KEY"}, command
+
+
+def test_every_command_is_listed():
+    assert [row[0] for row in tables(REFERENCE)["Commands"][1:]] == [f"`mdlora {v}`" for v in VERBS]
 
 
 def test_readme_has_a_place_for_each_result():

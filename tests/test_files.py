@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mdlora.errors import DataError, RunError
-from mdlora.files import atomic_directory, atomic_write_bytes, atomic_write_text
+from mdlora.files import atomic_directory, atomic_file, atomic_write_bytes, atomic_write_text
 
 
 def no_space(*args: object, **kwargs: object) -> None:
@@ -98,3 +98,25 @@ def test_a_file_in_place_of_the_parent_folder(tmp_path: Path):
     with pytest.raises(RunError, match="Cannot write"):
         atomic_write_text(tmp_path / "file" / "a.txt", "x")
     assert (tmp_path / "file").read_text() == "1"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), DataError("bad row")])
+def test_a_file_that_is_written_in_parts_appears_whole_or_not_at_all(
+    tmp_path: Path, error: BaseException
+):
+    path = tmp_path / "deep" / "a.bin"
+
+    def write() -> None:
+        with atomic_file(path) as file:
+            file.write(b"12")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert list(tmp_path.iterdir()) == []
+    with atomic_file(path) as file:
+        file.write(b"12")
+        assert not path.exists()
+        file.write(b"3")
+    assert path.read_bytes() == b"123"
+    assert list(path.parent.iterdir()) == [path]

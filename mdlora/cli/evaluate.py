@@ -33,7 +33,8 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--data",
         type=str | None,
-        help="another data folder, or one Parquet file (default: the run's own data)",
+        help="another data folder, or labelled rows: a Parquet or CSV file, a folder, a glob or a "
+        "URL (default: the run's own data)",
     )
     add_scoring(parser)
     parser.add_argument(
@@ -46,26 +47,34 @@ def run(arguments: Sequence[str]) -> None:
     if options.replicates == 1:
         raise ConfigError("--replicates=1 gives no interval; give 0 for none, or at least 2.")
     check_count("--seed", options.seed, low=0)
-    one_file = options.data is not None and Path(options.data).is_file()
-    if one_file and value_of(arguments, "--split") is not None:
+
+    from mdlora.cli.showing import show_evaluation
+    from mdlora.data import SYNTHETIC, is_data_folder, load_dataset, read_split
+
+    rows_alone = options.data not in (None, SYNTHETIC) and not is_data_folder(options.data)
+    if rows_alone and value_of(arguments, "--split") is not None:
+        what = "one file" if Path(options.data).is_file() else "no data folder"
         raise ConfigError(
-            f"--data {options.data} is one file, all of whose rows are scored; leave out --split, "
+            f"--data {options.data} is {what}, so all its rows are scored; leave out --split, "
             "or give --data a data folder."
         )
 
-    from mdlora.cli.showing import show_evaluation
-    from mdlora.data import load_dataset, read_split
-
     done = load_scoring_run(options)
     schema = done.model.schema
-    if one_file:
-        rows = read_split(options.data, schema)
+    if rows_alone:
+        rows = read_split(options.data, schema, unknown_domain=options.unknown_domain)
     else:
         data = done.data() if options.data is None else load_dataset(options.data)
         rows = data.encoded_by(schema).split(options.split)
-    result, intervals = done.evaluate_rows(rows, replicates=options.replicates, seed=options.seed)
+    result, intervals = done.evaluate_rows(
+        rows,
+        replicates=options.replicates,
+        seed=options.seed,
+        unknown_domain=options.unknown_domain,
+    )
     shown = None if intervals is None else intervals.to_json()
     title = f"{done.path}: {options.which} weights, {rows.name} rows"
-    show_evaluation(result, title, rows.unseen, shown)
-    about = {"which": options.which, "intervals": shown, "unseen": rows.unseen}
+    show_evaluation(result, title, rows, schema, shown)
+    counts = {"unseen": rows.unseen, "missing": rows.missing, "cut": rows.cut}
+    about = {"which": options.which, "intervals": shown, **counts}
     write_json(options.json, {**result.to_json(), **about})

@@ -16,13 +16,16 @@ __all__ = ["main"]
 VERBS = {
     "demo": "train and compare Base, MLoRA and MoE-MLoRA on a built-in synthetic log",
     "schema": "propose a schema for a table: infer",
-    "prepare": "turn raw data into a data folder: movielens, synthetic",
+    "prepare": "turn raw data into a data folder",
     "train": "train one model, or resume an interrupted run",
     "evaluate": "AUC by domain, WAUC, log loss and calibration of a run, with intervals",
-    "predict": "add a score to every row of a Parquet file",
+    "predict": "add a score to every row of Parquet or CSV",
     "compare": "methods x seeds with controls, intervals, paired tests and verdicts",
-    "bench": "measure speed and memory against other libraries: train",
+    "bench": "measure speed and memory",
 }
+
+KINDS_OF = {"prepare": "KINDS", "bench": "CASES"}
+"""Where the file of a verb lists what can follow the verb."""
 
 DONE, FAILED, USED_WRONGLY, INTERRUPTED = 0, 1, 2, 130
 
@@ -72,13 +75,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _help() -> str:
     width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {what}" for verb, what in VERBS.items()]
+    lines = [f"  {verb:<{width}}  {what}{_kinds(verb)}" for verb, what in VERBS.items()]
     return (
         "usage: mdlora [-h] [--version] VERB ...\n\n"
         "Multi-domain click-through-rate prediction with low-rank adapters.\n\n"
         "verbs:\n" + "\n".join(lines) + "\n\n"
         "Details of a verb: mdlora VERB --help. A first look: mdlora demo"
     )
+
+
+def _kinds(verb: str) -> str:
+    if verb not in KINDS_OF:
+        return ""
+    module = importlib.import_module(f"mdlora.cli.{verb}")
+    return ": " + ", ".join(getattr(module, KINDS_OF[verb]))
 
 
 if __name__ == "__main__":

@@ -136,7 +136,8 @@ def check_can_write(option: str, path: str | None) -> None:
         return
     file = Path(path).absolute()
     try:
-        there = next(parent for parent in file.parents if parent.exists())
+        # "/" has no parents, and is a folder
+        there = next((parent for parent in file.parents if parent.exists()), file)
         if file.is_dir():
             problem = "that is a folder"
         elif not there.is_dir():

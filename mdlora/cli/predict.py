@@ -14,20 +14,25 @@ def run(arguments: Sequence[str]) -> None:
     """Parse, score, write."""
     parser = make_parser(
         "predict",
-        "RUN ROWS.parquet --out SCORES.parquet [options]",
-        "Add a column `score`, the click probability, to the rows of a Parquet file. Rows and "
-        "columns keep their order.",
+        "RUN ROWS --out SCORES.parquet [options]",
+        "Add a column `score`, the click probability, to rows of Parquet or CSV. Rows and columns "
+        "keep their order. Memory does not grow with the rows.",
         "mdlora predict runs/first rows.parquet --out scores.parquet",
     )
     parser.add_argument("run_folder", metavar="RUN", help="a finished run folder")
-    parser.add_argument("rows", metavar="ROWS.parquet", help="rows with the schema's columns")
+    parser.add_argument(
+        "rows",
+        metavar="ROWS",
+        help="rows with the schema's columns: a Parquet or CSV file, a folder, a glob or a URL",
+    )
     parser.add_argument("--out", type=str, required=True, help="the Parquet file to write")
     add_scoring(parser)
     options = parse(parser, arguments)
     check_can_write("--out", options.out)
 
-    from mdlora.cli.showing import show_unseen
+    from mdlora.cli.showing import show_counts
 
-    summary = load_scoring_run(options).predict_file(options.rows, options.out)
+    done = load_scoring_run(options)
+    summary = done.predict_file(options.rows, options.out, unknown_domain=options.unknown_domain)
     print(f"{summary['rows']:,} rows scored: {options.out}")
-    show_unseen(summary["unseen"])
+    show_counts(done.model.schema, summary["unseen"], summary["missing"], summary["cut"])

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mdlora.cli.parsing import check_can_write, make_parser, parse, split_list
+from mdlora.cli.csv_settings import add_csv_settings, read_csv_settings
+from mdlora.cli.parsing import check_can_write, make_parser, parse
 from mdlora.config import unknown_name
 from mdlora.errors import ConfigError
 from mdlora.files import atomic_write_text
@@ -44,26 +45,15 @@ def run(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--sample-rows", type=int, default=200_000, help="how many rows to look at, about"
     )
-    parser.add_argument(
-        "--separator",
-        type=str | None,
-        help="what stands between cells of CSV; 'tab' for a tab (default: found out)",
-    )
-    parser.add_argument(
-        "--text", type=str | None, help="CSV columns to read as text, with commas between"
-    )
+    add_csv_settings(parser)
     options = parse(parser, given[1:])
     check_can_write("--out", options.out)
     if options.sample_rows < 1:
         raise ConfigError(f"--sample-rows={options.sample_rows} is not at least 1.")
 
-    from mdlora.data.sources import CsvOptions, infer_columns
+    from mdlora.data.sources import infer_columns
 
-    text = split_list(options.text, "--text") if options.text is not None else []
-    csv = CsvOptions(
-        separator="\t" if options.separator == "tab" else options.separator,
-        types=dict.fromkeys(text, "text"),
-    )
+    csv = read_csv_settings(options)
     proposed = infer_columns(options.path, sample_rows=options.sample_rows, csv=csv)
     if options.out is None:
         print(proposed.to_yaml(), end="")

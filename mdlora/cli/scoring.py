@@ -16,7 +16,13 @@ __all__ = ["add_scoring", "load_scoring_run"]
 
 
 def add_scoring(parser: ArgumentParser) -> None:
-    """Add --which, --device and --threads."""
+    """Add --unknown-domain, --which, --device and --threads."""
+    parser.add_argument(
+        "--unknown-domain",
+        type=Literal["backbone", "error"],
+        default="backbone",
+        help="rows of domains that training never saw: let the backbone alone score them, or stop",
+    )
     parser.add_argument(
         "--which",
         type=Literal["best", "last"],

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from mdlora.data import Split
 from mdlora.evaluation import EvaluationResult
 from mdlora.reports import (
     Table,
@@ -19,15 +20,16 @@ from mdlora.reports import (
     evaluation_domain_table,
     evaluation_table,
 )
+from mdlora.schema import Schema
 from mdlora.training import BarProgress, Progress, SilentProgress
 
 __all__ = [
     "JobBars",
     "progress_bars",
     "show_comparison",
+    "show_counts",
     "show_evaluation",
     "show_table",
-    "show_unseen",
 ]
 
 
@@ -42,7 +44,8 @@ def show_table(table: Table) -> None:
 def show_evaluation(
     result: EvaluationResult,
     title: str,
-    unseen: Mapping[str, int],
+    rows: Split,
+    schema: Schema,
     intervals: Mapping[str, Any] | None = None,
 ) -> None:
     """Print the figures of one split, and what a reader should know of its rows."""
@@ -52,14 +55,24 @@ def show_evaluation(
     show_table(evaluation_domain_table(plain, intervals))
     if result.left_out:
         print(f"Left out of WAUC, for want of clicks or non-clicks: {', '.join(result.left_out)}.")
-    show_unseen(unseen)
+    show_counts(schema, rows.unseen, rows.missing, rows.cut)
 
 
-def show_unseen(unseen: Mapping[str, int]) -> None:
-    """Say for each field how many rows have a value that training never saw, if any."""
-    for field, count in unseen.items():
+def show_counts(
+    schema: Schema, unseen: Mapping[str, int], missing: Mapping[str, int], cut: Mapping[str, int]
+) -> None:
+    """Say what rows lack, if anything: values that training saw, numbers, whole lists."""
+    lists = {column.name for column in schema.lists}
+    for name, count in unseen.items():
         if count:
-            print(f"{count:,} rows have a {field} that training never saw.")
+            what = f"items in {name}" if name in lists else f"rows have a {name}"
+            print(f"{count:,} {what} that training never saw.")
+    for name, count in missing.items():
+        if count:
+            print(f"{count:,} rows have no {name}.")
+    for name, count in cut.items():
+        if count:
+            print(f"{count:,} lists of {name} are longer than the model reads, and were cut.")
 
 
 def show_comparison(result: Mapping[str, Any]) -> None:

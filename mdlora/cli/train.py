@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> None:
     result = done.evaluate("test", data)
     report_run(done, data, result)
     title = f"{done.config.method} on {done.config.backbone.name}, test split"
-    show_evaluation(result, title, data.split("test").unseen)
+    show_evaluation(result, title, data.split("test"), done.model.schema)
     print(f"Run folder: {done.path}  (report: {done.path / 'report.html'})")
     write_json(options.json, result.to_json())
 

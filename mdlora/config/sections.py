@@ -14,6 +14,7 @@ __all__ = [
     "DEFAULT_EMBED_DIM",
     "METHODS",
     "SECTIONS",
+    "WINDOW_ROWS",
     "BackboneConfig",
     "DataConfig",
     "RunConfig",
@@ -22,6 +23,9 @@ __all__ = [
 
 DEFAULT_EMBED_DIM = 8
 """E where neither the configuration nor given vectors say otherwise."""
+
+WINDOW_ROWS = 262_144
+"""Rows that a stream permutes together."""
 
 METHODS = (
     "base",
@@ -46,8 +50,23 @@ class DataConfig:
     oov_rate: float = 0.0
     """Share of training values hidden at random, so that out-of-vocabulary rows learn."""
 
+    stream: bool = False
+    """Read training rows from disk in shuffled windows, in place of holding them in memory.
+    Validation and test rows stay in memory."""
+
+    window_rows: int = WINDOW_ROWS
+    """Rows of a window, which are permuted together; two windows are in memory at a time."""
+
     def __post_init__(self) -> None:
         check_number("data.oov_rate", self.oov_rate, low=0, high=1, high_open=True)
+        if not isinstance(self.stream, bool):
+            raise ConfigError(f"data.stream={self.stream!r} is neither true nor false; give one.")
+        check_count("data.window_rows", self.window_rows, low=1)
+        if self.window_rows != WINDOW_ROWS and not self.stream:
+            raise ConfigError(
+                f"data.window_rows={self.window_rows} has no effect on rows in memory. Set "
+                "data.stream, or leave it out."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from mdlora.data.counting import RowCounts, check_domains, count_rows, counts_of
 from mdlora.data.layout import (
     ORACLE_COLUMN,
     SCHEMA_FILE,
@@ -23,6 +24,7 @@ from mdlora.data.layout import (
 from mdlora.data.prepare.synthetic import DEMO_CONFIG, synthetic_rows
 from mdlora.data.reading import check_parquet
 from mdlora.data.split import Split, encode_split, read_split_files
+from mdlora.data.streaming.groups import RowGroupList, list_row_groups
 from mdlora.data.vectors import keyed_columns, read_vectors
 from mdlora.data.write import PreparedRows
 from mdlora.errors import DataError
@@ -62,6 +64,38 @@ class Dataset:
         if name not in self._splits:
             self._splits[name] = self._encode(name)
         return self._splits[name]
+
+    @cached_property
+    def train_groups(self) -> RowGroupList:
+        """The row groups of the training files, for reading them in windows.
+
+        Raises:
+            DataError: the rows are in memory, or the files do not fit one another.
+        """
+        if self.path is None:
+            raise DataError("These rows are in memory; only a data folder has row groups.")
+        domain = self.schema.domain
+        return list_row_groups(
+            split_paths(self.path, "train"),
+            self.schema.raw_columns(),
+            balance=domain.columns or (domain.name,),
+        )
+
+    @cached_property
+    def train_counts(self) -> RowCounts:
+        """Training rows and clicks by domain; read and checked without holding the rows.
+
+        Where the split "train" was read before, its rows are counted.
+
+        Raises:
+            DataError: a file is damaged or does not fit the schema; or a domain of the schema has
+                no training rows.
+        """
+        if self.path is None or "train" in self._splits:
+            return counts_of(self.split("train"), self.schema)
+        counts = count_rows(self.train_groups, self.schema)
+        check_domains(counts.rows, self.schema, _named(split_paths(self.path, "train")))
+        return counts
 
     def encoded_by(self, schema: Schema) -> Dataset:
         """The same rows by another schema, such as that of a model trained on other data."""
@@ -146,16 +180,11 @@ class Dataset:
         else:
             assert self.path is not None
             paths = split_paths(self.path, name)
-            source = str(paths[0] if len(paths) == 1 else paths[0].parent)
+            source = _named(paths)
             split = read_split_files(name, paths, self.schema)
         if name == "train":
-            seen = split.domain.bincount(minlength=self.schema.num_domains + 1)[1:].numpy()
-            if not seen.all():
-                missing = self.schema.domain_names[int(np.argmin(seen > 0))]
-                raise DataError(
-                    f"{source}: domain {missing!r} of the schema has no training rows. "
-                    "Prepare the data again, with rows of that domain or without it."
-                )
+            rows = split.domain.bincount(minlength=self.schema.num_domains + 1)
+            check_domains(rows, self.schema, source)
         return split
 
 
@@ -202,6 +231,10 @@ def load_dataset(path: str | Path) -> Dataset:
 def _synthetic() -> Dataset:
     prepared = synthetic_rows(DEMO_CONFIG)
     return Dataset(None, prepared.schema, prepared)
+
+
+def _named(paths: Sequence[Path]) -> str:
+    return str(paths[0] if len(paths) == 1 else paths[0].parent)
 
 
 def _file_digest(path: Path) -> bytes:

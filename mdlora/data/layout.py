@@ -14,6 +14,7 @@ __all__ = [
     "SUMMARY_FILE",
     "VECTORS_FILE",
     "SplitName",
+    "is_data_folder",
     "split_file",
     "split_paths",
 ]
@@ -31,6 +32,13 @@ VECTORS_FILE = "vectors.safetensors"
 
 ORACLE_COLUMN = "oracle_probability"
 """The true click probability of synthetic rows: stored beside them, never shown to a model."""
+
+
+def is_data_folder(path: str | Path) -> bool:
+    """Whether a path is a prepared data folder, even one whose schema or training rows are gone."""
+    folder = Path(path)
+    known = (SCHEMA_FILE, split_file("train"), "train")
+    return any((folder / name).exists() for name in known)
 
 
 def split_file(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Open Parquet files and say in plain words what is wrong with them."""
+"""The rows of split files and of users' own files, with errors in plain words."""
 
 from __future__ import annotations
 
@@ -10,10 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mdlora.data.layout import ORACLE_COLUMN
+from mdlora.data.sources import TableReader
 from mdlora.errors import DataError
-from mdlora.schema import EncodedRows, Schema
+from mdlora.schema import EncodedRows, Label, Schema, Time, Weight
 
-__all__ = ["check_parquet", "read_rows", "read_table", "split_columns"]
+__all__ = [
+    "CHUNK_ROWS",
+    "check_parquet",
+    "open_rows",
+    "read_rows",
+    "read_table",
+    "split_columns",
+]
+
+CHUNK_ROWS = 1 << 17
+"""How many raw rows from a user's files are held at once."""
 
 
 def check_parquet(path: Path, needed: Sequence[str]) -> tuple[int, list[str]]:
@@ -63,23 +74,38 @@ def read_rows(
 ) -> tuple[pa.Table, EncodedRows]:
     """New rows to score: the whole table as it stands, and its rows as ids.
 
-    Other columns, the label among them if the file has one, are carried along unread.
+    Other columns, the label among them if there is one, are carried along.
 
     Args:
-        path: a Parquet file.
+        path: Parquet or CSV: a file, a folder, a glob or a URL.
         schema: whose columns are read.
         unknown_domain: give rows of unknown domains domain 0, or raise an error.
 
     Raises:
-        DataError: the file cannot be read, lacks a field, does not fit the schema, or has rows
+        DataError: the files cannot be read, lack a field, do not fit the schema, or have rows
             of an unknown domain where that is an error.
+        MissingExtraError: a URL needs fsspec.
     """
-    path = Path(path)
-    names = check_parquet(path, schema.raw_columns(with_label=False))[1]
-    table = read_table(path, names)
+    reader = open_rows(path, schema)
+    chunks = reader.read(CHUNK_ROWS)
+    table = pa.concat_tables([reader.empty_table, *(chunk.table for chunk in chunks)])
     return table, schema.encode(
         table, with_label=False, source=str(path), unknown_domain=unknown_domain
     )
+
+
+def open_rows(path: str | Path, schema: Schema) -> TableReader:
+    """New rows to score, all columns of them, to be read in parts.
+
+    The schema says what a CSV column may hold that feeds a model; other columns hold what their
+    first rows show.
+
+    Raises:
+        DataError: the files cannot be opened, do not fit one another, or lack a field.
+        MissingExtraError: a URL needs fsspec.
+    """
+    columns = [c for c in schema.columns if not isinstance(c, Label | Weight | Time)]
+    return TableReader(path, columns, others=True)
 
 
 def split_columns(schema: Schema, there: Sequence[str]) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +14,14 @@ import torch
 from torch import Tensor
 
 from mdlora.data.layout import ORACLE_COLUMN
-from mdlora.data.reading import check_parquet, read_table, split_columns
+from mdlora.data.reading import CHUNK_ROWS, check_parquet, read_table, split_columns
 from mdlora.data.rows import Rows, concatenate
+from mdlora.data.sources import Files, TableReader, list_files, names_in
+from mdlora.data.users import UserCodes
 from mdlora.errors import DataError
-from mdlora.schema import Schema
+from mdlora.schema import Schema, Time, Weight
 
-__all__ = ["Split", "encode_split", "join_splits", "read_split", "read_split_files"]
+__all__ = ["Split", "encode_split", "read_split", "read_split_files"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -44,18 +47,40 @@ class Split(Rows):
     cut: dict[str, int] = field(default_factory=dict)
     """For each list column, how many rows had a longer list than its maximum."""
 
+    users: Tensor | None = None
+    """(N,) int64, equal for rows of one user, whether training saw it or not; None without a
+    column of users."""
 
-def read_split(path: str | Path, schema: Schema) -> Split:
-    """The labelled rows of one Parquet file, by an existing schema.
+
+def read_split(
+    path: str | Path,
+    schema: Schema,
+    *,
+    unknown_domain: Literal["backbone", "error"] = "backbone",
+) -> Split:
+    """Labelled rows from anywhere, by an existing schema, to be evaluated.
+
+    Weights and times are not read, since no figure uses them.
+
+    Args:
+        path: Parquet or CSV: a file, a folder, a glob or a URL.
+        schema: whose columns are read.
+        unknown_domain: give rows of unknown domains domain 0, or raise an error.
 
     Raises:
-        DataError: the file cannot be read, has no rows, lacks a column or the label, or does not
-            fit the schema.
+        DataError: the files cannot be read, have no rows, lack a column or the label, or do not
+            fit the schema; or a domain is unknown and that is an error.
+        MissingExtraError: a URL needs fsspec.
     """
-    file = Path(path)
-    if not check_parquet(file, schema.raw_columns())[0]:
-        raise DataError(f"{file} has no rows. Give a file with rows to score.")
-    return read_split_files(file.name, [file], schema)
+    files = list_files(path)
+    columns = tuple(c for c in schema.columns if not isinstance(c, Weight | Time))
+    reader = TableReader(files, [*columns, *_oracle_of(files)])
+    parts = _Parts(Path(files.source).name or files.source, Schema(columns), unknown_domain)
+    for chunk in reader.read(CHUNK_ROWS):
+        parts.add(chunk.table, chunk.source)
+    if not parts.parts:
+        raise DataError(f"{path} has no rows. Give rows to score.")
+    return parts.split()
 
 
 def read_split_files(name: str, files: Sequence[Path], schema: Schema) -> Split:
@@ -65,47 +90,70 @@ def read_split_files(name: str, files: Sequence[Path], schema: Schema) -> Split:
         DataError: a file cannot be read, lacks a column, or does not fit the schema; or some
             files have the true click probability and some have not.
     """
-    parts = []
+    parts = _Parts(name, schema)
     for file in files:
         columns = split_columns(schema, check_parquet(file, ())[1])
-        parts.append(encode_split(name, read_table(file, columns), str(file), schema))
-        if (parts[-1].oracle is None) != (parts[0].oracle is None):
-            without = file if parts[-1].oracle is None else files[0]
+        added = parts.add(read_table(file, columns), str(file))
+        if (added.oracle is None) != (parts.parts[0].oracle is None):
+            without = file if added.oracle is None else files[0]
             raise DataError(
                 f"{without} has no column {ORACLE_COLUMN!r}, other files of the {name} rows have. "
                 "Prepare the data again."
             )
-    return join_splits(parts)
+    return parts.split()
 
 
 def encode_split(name: str, table: pa.Table, source: str, schema: Schema) -> Split:
     """The rows of a table that has the schema's columns and, perhaps, the oracle's."""
-    encoded = schema.encode(table, source=source)
-    rows = {f.name: getattr(Rows.of(encoded), f.name) for f in fields(Rows)}
-    return Split(
-        **rows,
-        name=name,
-        oracle=_oracle(table, source),
-        unseen=encoded.unseen,
-        missing=encoded.missing,
-        cut=encoded.cut,
-    )
+    parts = _Parts(name, schema)
+    parts.add(table, source)
+    return parts.split()
 
 
-def join_splits(parts: Sequence[Split]) -> Split:
-    """Parts of one split as one."""
-    if len(parts) == 1:
-        return parts[0]
-    whole = concatenate(parts)
-    oracles = [part.oracle for part in parts if part.oracle is not None]
-    return Split(
-        **{f.name: getattr(whole, f.name) for f in fields(Rows)},
-        name=parts[0].name,
-        oracle=torch.cat(oracles) if oracles else None,
-        unseen=_sum([part.unseen for part in parts]),
-        missing=_sum([part.missing for part in parts]),
-        cut=_sum([part.cut for part in parts]),
-    )
+class _Parts:
+    """One split from tables that follow one another."""
+
+    def __init__(
+        self,
+        name: str,
+        schema: Schema,
+        unknown_domain: Literal["backbone", "error"] = "backbone",
+    ) -> None:
+        self.name, self.schema, self.unknown_domain = name, schema, unknown_domain
+        self.parts: list[Split] = []
+        self.users = UserCodes(schema)
+
+    def add(self, table: pa.Table, source: str) -> Split:
+        """Encode a table; its users are not known yet."""
+        encoded = self.schema.encode(table, source=source, unknown_domain=self.unknown_domain)
+        part = Split(
+            **{f.name: getattr(Rows.of(encoded), f.name) for f in fields(Rows)},
+            name=self.name,
+            oracle=_oracle(table, source),
+            unseen=encoded.unseen,
+            missing=encoded.missing,
+            cut=encoded.cut,
+        )
+        self.users.add(table, f"{source}: ")
+        self.parts.append(part)
+        return part
+
+    def split(self) -> Split:
+        """All rows."""
+        users = self.users.codes()
+        if len(self.parts) == 1:
+            return replace(self.parts[0], users=users)
+        whole = concatenate(self.parts)
+        oracles = [part.oracle for part in self.parts if part.oracle is not None]
+        return Split(
+            **{f.name: getattr(whole, f.name) for f in fields(Rows)},
+            name=self.name,
+            oracle=torch.cat(oracles) if oracles else None,
+            unseen=_sum([part.unseen for part in self.parts]),
+            missing=_sum([part.missing for part in self.parts]),
+            cut=_sum([part.cut for part in self.parts]),
+            users=users,
+        )
 
 
 def _sum(counts: Sequence[dict[str, int]]) -> dict[str, int]:
@@ -113,6 +161,19 @@ def _sum(counts: Sequence[dict[str, int]]) -> dict[str, int]:
     for part in counts:
         total.update(part)
     return dict(total)
+
+
+def _oracle_of(files: Files) -> list[str]:
+    """The oracle's column, if the files have it."""
+    names = names_in(files)
+    having = [file for file, there in names.items() if ORACLE_COLUMN in there]
+    if having and len(having) < len(names):
+        without = next(file for file in names if file not in having)
+        raise DataError(
+            f"{without} has no column {ORACLE_COLUMN!r}, but {having[0]} has. "
+            "Drop it there, or write the files alike."
+        )
+    return [ORACLE_COLUMN] if having else []
 
 
 def _oracle(table: pa.Table, source: str) -> Tensor | None:

@@ -10,15 +10,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mdlora.data.users import raw_name
 from mdlora.schema import (
     EncodedRows,
     Hashed,
     MultiValued,
-    Role,
     Schema,
     expected_collisions,
     num_ids,
-    raw_names,
 )
 
 __all__ = ["domain_rows", "split_rows", "summarise"]
@@ -43,8 +42,8 @@ def summarise(schema: Schema, splits: Mapping[str, tuple[pa.Table, EncodedRows]]
         "hashed": _hashed(schema, tables["train"]),
         "total": {
             "rows": sum(table.num_rows for table in tables.values()),
-            "users": _distinct(_raw_name(schema, "user"), list(tables.values())),
-            "items": _distinct(_raw_name(schema, "item"), list(tables.values())),
+            "users": _distinct(raw_name(schema, "user"), list(tables.values())),
+            "items": _distinct(raw_name(schema, "item"), list(tables.values())),
         },
         "splits": {},
     }
@@ -53,8 +52,8 @@ def summarise(schema: Schema, splits: Mapping[str, tuple[pa.Table, EncodedRows]]
         count, clicks = _by_domain(rows.domain, rows.label, schema.num_domains)
         summary["splits"][name] = {
             "rows": table.num_rows,
-            "users": _distinct(_raw_name(schema, "user"), [table]),
-            "items": _distinct(_raw_name(schema, "item"), [table]),
+            "users": _distinct(raw_name(schema, "user"), [table]),
+            "items": _distinct(raw_name(schema, "item"), [table]),
             "click_rate": _rate(clicks.sum(), table.num_rows),
             "unseen": rows.unseen,
             "missing": rows.missing,
@@ -120,13 +119,6 @@ def _hashed(schema: Schema, train: pa.Table) -> dict[str, dict[str, float]]:
             "expected_collisions": round(expected_collisions(values, buckets), 1),
         }
     return found
-
-
-def _raw_name(schema: Schema, role: Role) -> str | None:
-    """The raw column behind the field with this role: a vector's is the key."""
-    name = schema.field_of(role)
-    found = [raw_names(column)[0] for column in schema.fields if column.name == name]
-    return found[0] if found else None
 
 
 def _distinct(name: str | None, tables: list[pa.Table]) -> int | None:

@@ -24,6 +24,7 @@ from mdlora.reports import (
     result_notes,
     write_report,
 )
+from mdlora.training.streamed import check_streaming
 
 __all__ = ["compare"]
 
@@ -75,6 +76,8 @@ def compare(
     folder = Path(out)
     data = load_dataset(source)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=source))
+    for method in methods:  # before any is trained
+        check_streaming(dataclasses.replace(config, method=method), data)
     about = claim(folder, config, data)
     jobs = [
         Job(config=config, backbone=backbone, seed=seed, methods=methods, out=folder)

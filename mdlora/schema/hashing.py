@@ -8,7 +8,7 @@ UTF-8 bytes.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,21 +17,24 @@ import pyarrow.compute as pc
 
 from mdlora.schema.arrow import Ids
 
-__all__ = ["bucket_ids", "expected_collisions", "fnv1a", "splitmix64"]
+__all__ = ["Hashes", "bucket_ids", "expected_collisions", "fnv1a", "splitmix64", "text_hashes"]
 
-Hashes = npt.NDArray[np.uint64]
+Hashes: TypeAlias = npt.NDArray[np.uint64]
 
 _BLOCK = 1 << 16  # rows whose hashes stay in the cache while their bytes go by
 
 
 def bucket_ids(plain: Any, num_buckets: int) -> Ids:
     """Ids from 1 to `num_buckets` of plain values (N,), int64 or large_string without nulls."""
-    if plain.type == pa.int64():
-        hashes = splitmix64(plain.to_numpy())
-    else:
-        chunks = plain.chunks if isinstance(plain, pa.ChunkedArray) else [plain]
-        hashes = np.concatenate([np.empty(0, np.uint64), *map(fnv1a, chunks)])
+    whole = plain.type == pa.int64()
+    hashes = splitmix64(plain.to_numpy()) if whole else text_hashes(plain)
     return (hashes % np.uint64(num_buckets)).astype(np.int64) + 1
+
+
+def text_hashes(plain: Any) -> Hashes:
+    """FNV-1a of strings (N,), an array of large_string or a chunked one, without nulls."""
+    chunks = plain.chunks if isinstance(plain, pa.ChunkedArray) else [plain]
+    return np.concatenate([np.empty(0, np.uint64), *map(fnv1a, chunks)])
 
 
 def splitmix64(values: npt.NDArray[np.int64]) -> Hashes:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from mdlora.errors import SchemaError
 from mdlora.schema.arrow import AnyIds, Ids, by_dictionary, check_same, plain_array, word
 from mdlora.schema.checks import Values
+from mdlora.schema.hashing import Hashes, text_hashes
 
 __all__ = ["ValueCounts", "Vocabulary"]
 
@@ -63,8 +64,11 @@ class Vocabulary:
             # A difference beyond 64 bits wraps round to the far side of the table: still unseen.
             found: AnyIds = np.take(table, plain.to_numpy() - before, mode="clip")
             return found
-        if self.type == pa.int64() and _FEW * len(plain) < self.num_values:
-            return self._search(plain.to_numpy())
+        if _FEW * len(plain) < self.num_values:
+            if self.type == pa.int64():
+                return self._search(plain.to_numpy())
+            if self._hashes is not None:
+                return self._search_text(plain, *self._hashes)
         ids = pc.fill_null(pc.index_in(plain, value_set=self._values), -1)
         return np.asarray(ids.to_numpy(zero_copy_only=False), dtype=np.int64) + 1
 
@@ -80,6 +84,25 @@ class Vocabulary:
         values = self._values.to_numpy()
         order = np.argsort(values, kind="stable")
         return order, values[order]
+
+    def _search_text(self, texts: Any, order: Ids, hashes: Hashes) -> Ids:
+        """Ids of few strings: a binary search of their hashes, then each is compared itself."""
+        wanted = text_hashes(texts)
+        places = np.minimum(np.searchsorted(hashes, wanted), self.num_values - 1)
+        candidates = order[places]
+        same = pc.equal(self._values.take(pa.array(candidates)), texts)
+        return np.where(same.to_numpy(zero_copy_only=False), candidates + 1, 0)
+
+    @cached_property
+    def _hashes(self) -> tuple[Ids, Hashes] | None:
+        """The order that sorts the hashes of the strings, and the sorted hashes.
+
+        None if two strings have one hash, since a search would find only one of them.
+        """
+        hashes = text_hashes(self._values)
+        order = np.argsort(hashes, kind="stable")
+        ordered = hashes[order]
+        return None if (ordered[1:] == ordered[:-1]).any() else (order, ordered)
 
     def _build_table(self) -> tuple[np.int64, npt.NDArray[np.int32]] | None:
         """The ids of all integers around the values, if these are not too far apart.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,21 +19,15 @@ from mdlora.data import Split
 from mdlora.evaluation.statistics import finite
 from mdlora.layers import ReLUDropout
 from mdlora.model import CTRModel
-from mdlora.seeds import derive_seed
-from mdlora.training.batches import (
-    PhaseRows,
-    can_be_unseen,
-    epoch_bounds,
-    epoch_order,
-    hide_values,
-    sort_within,
-)
+from mdlora.training.batches import PhaseRows, can_be_unseen
 from mdlora.training.expert_rows import assign_rows, clusters_of
 from mdlora.training.frozen import check_frozen, digest
 from mdlora.training.judging import Judge
 from mdlora.training.optimizers import PhaseOptimizer, trained_groups
 from mdlora.training.progress import Progress
+from mdlora.training.source import Assign, RowRules, Step
 from mdlora.training.stopping import Stopper
+from mdlora.training.streamed import RowStream, open_source
 
 __all__ = ["PhaseRunner", "Position"]
 
@@ -58,7 +54,7 @@ class PhaseRunner:
         model: on its device; left with the phase's best weights.
         phase: what to do.
         config: of the run.
-        train: the phase's training rows, on the CPU.
+        train: the phase's training rows, on the CPU, or a stream of them from disk.
         validation: the rows that decide.
         record: takes each line of metrics.
         progress: told of steps.
@@ -72,7 +68,7 @@ class PhaseRunner:
         model: CTRModel,
         phase: Phase,
         config: RunConfig,
-        train: PhaseRows,
+        train: PhaseRows | RowStream,
         validation: Split,
         *,
         record: Callable[[dict[str, Any]], None],
@@ -92,7 +88,6 @@ class PhaseRunner:
         moe = model.adapter_config if isinstance(model.adapter_config, MoEMLoRA) else None
         self.per_domain = moe.experts_per_domain if moe is not None else 1
         self.clusters = clusters_of(model, moe, config.seed) if moe and self.alone else None
-        self.train = self._with_experts(train, moe)
         self.judge = Judge(
             model,
             validation,
@@ -108,6 +103,18 @@ class PhaseRunner:
             and (self.alone or self.per_domain == 1)
             and self.device.type == "cpu"
         )
+        rules = RowRules(
+            phase=phase,
+            config=config,
+            schema=model.schema,
+            device=self.device,
+            dtype=self.dtype,
+            assign=self._assign(moe) if self.alone else None,
+            hides=config.data.oov_rate > 0 and "embeddings" in self.groups,
+            sorts=self.sorts,
+        )
+        self.source = open_source(train, rules)
+        self.seed = rules.seed
         self.by_domain = phase.stop == "by_domain"
         self.num_units = self._num_experts if self.by_domain else 1
         self.optimizer = PhaseOptimizer(model, phase, config.training)
@@ -125,21 +132,14 @@ class PhaseRunner:
     def _num_experts(self) -> int:
         return self.model.adapted.num_experts if self.model.adapted is not None else 0
 
-    def _with_experts(self, train: PhaseRows, moe: MoEMLoRA | None) -> PhaseRows:
-        train = replace(train, time=None)  # it has chosen the rows, and is of no more use
-        if self.alone:
-            places, expert = assign_rows(
-                train.domain,
-                train.categories,
-                moe,
-                self.clusters,
-                num_domains=self.model.schema.num_domains,
-                seed=self.config.seed,
-            )
-            train = replace(train if places is None else train.pick(places), expert=expert)
-        rows = train.to(self.device)
-        weight = None if rows.weight is None else rows.weight.to(self.dtype)
-        return replace(rows, label=rows.label.to(self.dtype), weight=weight)
+    def _assign(self, moe: MoEMLoRA | None) -> Assign:
+        return partial(
+            assign_rows,
+            config=moe,
+            clusters=self.clusters,
+            num_domains=self.model.schema.num_domains,
+            seed=self.config.seed,
+        )
 
     def _set_route(self, route: str) -> None:
         if self.model.adapted is not None:
@@ -176,45 +176,33 @@ class PhaseRunner:
     def _all_stopped(self) -> bool:
         return bool(self.stopper.stopped.all())
 
-    def _seed(self, what: str) -> int:
-        return derive_seed(self.config.seed, what, self.phase.name, self.position.epoch)
-
     def _epoch(self, every: int | None) -> None:
         position = self.position
-        order, bounds = epoch_bounds(
-            self.train.domain.cpu(),
-            epoch_order(len(self.train.domain), self._seed("order")),
-            self.config.training.batch_size,
-            by_domain=self.phase.batches == "by_domain",
-            seed=self._seed("batches"),
-        )
-        rows = self._sorted(self._hide(self.train.pick(order.to(self.device))), bounds)
+        epoch = self.source.epoch(position.epoch, position.batch)
         if position.batch == 0:
-            self.generator.manual_seed(self._seed("dropout"))
+            self.generator.manual_seed(self.seed("dropout", position.epoch))
             position.loss_sum, position.loss_rows = 0.0, 0
-        self.progress.phase(
-            self.phase.name,
-            position.epoch + 1,
-            len(order),
-            sum(e - s for s, e in bounds[: position.batch]),
-        )
-        kept = self._running_rows(rows, bounds)
+        self.progress.phase(self.phase.name, position.epoch + 1, epoch.num_rows, epoch.rows_done)
+        epoch.leave_out(self._stopped_experts)
         self.model.training_mode(self.groups)
         started = time.perf_counter()
-        for start, end in bounds[position.batch :]:
-            self._step(rows, kept, start, end)
-            position.batch += 1
-            position.step += 1
-            self.progress.advance(end - start)
-            if every and position.step % every == 0:
-                position.seconds += time.perf_counter() - started
-                self._evaluate(position.epoch + position.batch / len(bounds), self.phase.route)
-                started = time.perf_counter()
-                if self._all_stopped:
-                    break
-                kept = self._running_rows(rows, bounds)
-                self.model.training_mode(self.groups)
-            self._after_step()
+        with closing(epoch.steps()) as steps:
+            for step in steps:
+                self._step(step)
+                position.batch += 1
+                position.step += 1
+                self.progress.advance(step.rows)
+                if every and position.step % every == 0:
+                    position.seconds += time.perf_counter() - started
+                    self._evaluate(
+                        position.epoch + position.batch / epoch.num_batches, self.phase.route
+                    )
+                    started = time.perf_counter()
+                    if self._all_stopped:
+                        break
+                    epoch.leave_out(self._stopped_experts)
+                    self.model.training_mode(self.groups)
+                self._after_step()
         position.seconds += time.perf_counter() - started
         position.epoch, position.batch = position.epoch + 1, 0
         last = position.epoch == self.phase.max_epochs
@@ -223,69 +211,31 @@ class PhaseRunner:
             self._evaluate(position.epoch, self.phase.route)
         self.checkpoint(True)
 
+    @property
+    def _stopped_experts(self) -> Tensor | None:
+        return self.stopper.stopped if self.by_domain else None
+
     def _after_step(self) -> None:
         if self.should_stop():
             self.checkpoint(True)
             raise KeyboardInterrupt
         self.checkpoint(False)
 
-    def _hide(self, rows: PhaseRows) -> PhaseRows:
-        """Hide a share of values, so that the out-of-vocabulary rows learn."""
-        rate = self.config.data.oov_rate
-        if not rate or "embeddings" not in self.groups:
-            return rows
-        return hide_values(rows, self.model.schema, rate, self._seed("oov"))
-
-    def _sorted(self, rows: PhaseRows, bounds: Sequence[tuple[int, int]]) -> PhaseRows:
-        """Each batch's rows sorted by what routes them, where experts learn on their own routes.
-
-        A batch's loss does not depend on the order of its rows, but adapters are faster on runs.
-        """
-        if not self.sorts:
-            return rows
-        key = rows.domain if rows.expert is None else rows.expert
-        return rows.pick(sort_within(key, bounds))
-
-    def _running_rows(self, rows: PhaseRows, bounds: Any) -> tuple[PhaseRows, Tensor] | None:
-        """The rows whose expert still learns, and the number of them before each row.
-
-        Rows of unknown domains and of stopped experts are skipped; batches keep their bounds and
-        their loss scale, so that an expert's steps do not depend on when others stop.
-        """
-        if rows.expert is None:
-            return None
-        running = rows.expert >= 0
-        if self.by_domain:
-            stopped = self.stopper.stopped.to(self.device)
-            running &= ~stopped[rows.expert.clamp(min=0)]
-        if bool(running.all()):
-            return None
-        before = torch.zeros(len(running) + 1, dtype=torch.int64)
-        before[1:] = running.cumsum(0).cpu()
-        return rows.pick(running.nonzero().squeeze(1)), before
-
-    def _step(
-        self, rows: PhaseRows, kept: tuple[PhaseRows, Tensor] | None, start: int, end: int
-    ) -> None:
-        size = _weight_of(rows, start, end) or 1  # rows of no weight have no loss either
-        if kept is not None:
-            rows, before = kept
-            start, end = int(before[start]), int(before[end])
-            if start == end:
-                return
-        batch = rows.batch(start, end)
-        expert = None if rows.expert is None else rows.expert[start:end]
+    def _step(self, step: Step) -> None:
+        batch = step.batch
+        if batch is None:
+            return
         self.optimizer.before_forward(batch)
-        logits = self.model(batch, expert, sorted_rows=self.sorts)
+        logits = self.model(batch, step.expert, sorted_rows=self.sorts)
         assert batch.label is not None
         loss = F.binary_cross_entropy_with_logits(
             logits, batch.label, weight=batch.weight, reduction="sum"
         )
         self.optimizer.zero_grad()
-        torch.autograd.backward(loss / size)
+        torch.autograd.backward(loss / step.size)
         self.optimizer.step(batch, self._active())
         self.position.loss_sum += float(loss.detach())
-        self.position.loss_rows += _weight_of(rows, start, end)
+        self.position.loss_rows += step.learned
 
     def _active(self) -> Tensor | None:
         """Which experts have rows in the batch: (K,) bool, or None for all."""
@@ -351,11 +301,9 @@ class PhaseRunner:
         self.model.load_tensors(self.best)
         self._set_route(self.position.best_route)
         if "embeddings" in self.groups:
-            schema = self.model.schema
-            unseen = (self.train.categories == 0).any(0).tolist()
-            unseen += [bool((part.values == 0).any()) for part in self.train.lists]
-            hidden = [c and self.config.data.oov_rate > 0 for c in can_be_unseen(schema)]
-            learned = [u or h for u, h in zip(unseen, hidden, strict=True)]
+            can_be = can_be_unseen(self.model.schema)
+            hidden = [can and self.config.data.oov_rate > 0 for can in can_be]
+            learned = [u or h for u, h in zip(self.source.holds_unseen, hidden, strict=True)]
             self.model.embeddings.fill_unlearned(learned)
         self.model.requires_grad_(False)
         figures = self.judge.figures()
@@ -373,8 +321,3 @@ class PhaseRunner:
                 **self.judge.whole(figures),
             }
         )
-
-
-def _weight_of(rows: PhaseRows, start: int, end: int) -> float:
-    """How many rows a slice holds, or the sum of their weights."""
-    return end - start if rows.weight is None else float(rows.weight[start:end].sum())

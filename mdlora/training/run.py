@@ -11,13 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
 from torch import Tensor
 
 from mdlora.config import Phase, RunConfig, config_to_yaml, load_config
-from mdlora.data import Dataset, Rows, Split, load_dataset, read_rows
+from mdlora.config.checks import check_choice
+from mdlora.data import Dataset, RowCounts, Rows, Split, load_dataset, open_rows
 from mdlora.embeddings import vector_placeholders
 from mdlora.errors import DataError, RunError
 from mdlora.evaluation import (
@@ -27,11 +25,12 @@ from mdlora.evaluation import (
     evaluate_scores,
     score_rows,
 )
-from mdlora.files import atomic_directory, atomic_write_bytes, atomic_write_text
+from mdlora.files import atomic_directory, atomic_file, atomic_write_text
 from mdlora.model import CTRModel
 from mdlora.schema import Schema
 from mdlora.training.build import build_model
 from mdlora.training.environment import pick_device, use_threads
+from mdlora.training.scored import write_scored
 from mdlora.training.weights import adapter_file_name, load_weights, read_tensors
 
 __all__ = ["Run", "RunFolder", "load", "load_run"]
@@ -142,17 +141,15 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise RunError(f"{self.metrics_path} cannot be read: {error}.") from error
 
-    def write_domains(self, model: CTRModel, data: Dataset) -> None:
+    def write_domains(self, model: CTRModel, counts: RowCounts) -> None:
         """domains.csv: names, ids, training rows, clicks, adapter files."""
-        train = data.split("train")
         out = io.StringIO()
         table = csv.writer(out)
         table.writerow(["id", "domain", "train_rows", "train_clicks", "adapter_file"])
-        rows = train.domain.bincount(minlength=model.schema.num_domains + 1).tolist()
-        clicks = train.domain.bincount(train.label, minlength=len(rows)).tolist()
+        rows, clicks = counts.rows.tolist(), counts.clicks.tolist()
         for index, name in enumerate(model.schema.domain_names, 1):
             file = f"adapters/{adapter_file_name(index, name)}" if model.adapted else ""
-            table.writerow([index, name, rows[index], int(clicks[index]), file])
+            table.writerow([index, name, rows[index], clicks[index], file])
         atomic_write_text(self.path / "domains.csv", out.getvalue())
 
 
@@ -206,27 +203,37 @@ class Run:
         )
 
     def evaluate_rows(
-        self, rows: Split, *, replicates: int = 200, seed: int = 0
+        self,
+        rows: Split,
+        *,
+        replicates: int = 200,
+        seed: int = 0,
+        unknown_domain: Literal["backbone", "error"] = "backbone",
     ) -> tuple[EvaluationResult, BootstrapIntervals | None]:
-        """As `evaluate_with_intervals`, for rows encoded by the run's schema."""
-        schema = self.model.schema
+        """As `evaluate_with_intervals`, for rows encoded by the run's schema (`read_split`).
+
+        Raises:
+            DataError: a row is of an unknown domain, where that is an error.
+        """
+        check_choice("unknown_domain", unknown_domain, ("backbone", "error"))
+        if unknown_domain == "error" and (unknown := rows.domain == 0).any():
+            raise DataError(
+                f"{int(unknown.sum()):,} {rows.name} rows are of domains that the run was not "
+                f"trained on, the first of them row {int(unknown.nonzero()[0])} (counted from 0). "
+                "Drop these rows, or let the backbone alone score them."
+            )
         with use_threads(self.config.training.threads):
             logits = self._score(rows)
-        names = schema.domain_names
+        names = self.model.schema.domain_names
         result = evaluate_scores(logits, rows.label, rows.domain, names, oracle=rows.oracle)
         if not replicates:
             return result, None
-        user = schema.field_of("user")
-        users = None
-        if user is not None:  # unseen users share id 0: each of their rows stands for itself
-            ids = rows.categories[:, schema.field_names.index(user)]
-            users = torch.where(ids > 0, ids, -1 - torch.arange(len(ids)))
         intervals = bootstrap_intervals(
             logits,
             rows.label,
             rows.domain,
             names,
-            users=users,
+            users=rows.users,
             replicates=replicates,
             seed=seed,
         )
@@ -239,14 +246,15 @@ class Run:
         *,
         unknown_domain: Literal["backbone", "error"] = "backbone",
     ) -> dict[str, Any]:
-        """Write the rows of a Parquet file with a column `score`, the click probability.
+        """Write rows as a Parquet file with a column `score`, the click probability.
 
         Rows and columns keep their order; `score` is float32. Unseen values count as out of
-        vocabulary.
+        vocabulary. Rows are read, scored and written part by part, so that memory does not grow
+        with them.
 
         Args:
-            rows: the file.
-            out: the file to write.
+            rows: Parquet or CSV: a file, a folder, a glob or a URL.
+            out: the Parquet file to write.
             unknown_domain: score rows of unknown domains by the backbone alone, or raise an
                 error.
 
@@ -258,20 +266,21 @@ class Run:
         Raises:
             DataError: the rows do not fit the schema, have a column `score` already, or are of an
                 unknown domain where that is an error.
+            MissingExtraError: a URL needs fsspec.
             RunError: `out` cannot be written.
         """
-        schema = self.model.schema
-        table, encoded = read_rows(rows, schema, unknown_domain=unknown_domain)
-        if "score" in table.column_names:
+        reader = open_rows(rows, self.model.schema)
+        if "score" in reader.types:
             raise DataError(f"{rows} has a column `score` already; rename or drop it first.")
-        with use_threads(self.config.training.threads):
-            logits = self._score(Rows.of(encoded))
-        scores = pa.array(torch.sigmoid(logits).float().numpy())
-        buffer = pa.BufferOutputStream()
-        pq.write_table(table.append_column("score", scores), buffer, compression="zstd")
-        atomic_write_bytes(out, buffer.getvalue().to_pybytes())
-        counts = {"unseen": encoded.unseen, "missing": encoded.missing, "cut": encoded.cut}
-        return {"rows": table.num_rows, **counts}
+        with use_threads(self.config.training.threads), atomic_file(out) as file:
+            return write_scored(
+                file,
+                reader,
+                self.model.schema,
+                self._score,
+                batch_rows=self.config.training.eval_batch_size,
+                unknown_domain=unknown_domain,
+            )
 
     def _score(self, rows: Rows) -> Tensor:
         size = self.config.training.eval_batch_size

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mdlora.config import (
+    DataConfig,
     MLoRA,
     MoEMLoRA,
     Phase,
@@ -20,7 +21,7 @@ from mdlora.config import (
     TrainingConfig,
     held_out_share,
 )
-from mdlora.data import Dataset
+from mdlora.data import Dataset, RowCounts
 from mdlora.errors import ConfigError, RunError
 from mdlora.model import CTRModel
 from mdlora.training.batches import PhaseRows, phase_rows
@@ -32,6 +33,7 @@ from mdlora.training.phase import PhaseRunner, Position
 from mdlora.training.plan import check_plan, make_plan
 from mdlora.training.progress import Progress, SilentProgress
 from mdlora.training.run import Run, RunFolder, load_run, load_run_data
+from mdlora.training.streamed import RowStream, check_streaming
 from mdlora.training.weights import read_tensors, save_weights, write_tensors
 
 __all__ = ["resume", "train", "train_config"]
@@ -45,6 +47,7 @@ def train(
     method: str | None = None,
     plan: PlanConfig | None = None,
     training: TrainingConfig | None = None,
+    reading: DataConfig | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Train a model by the method that its adapters stand for, and keep everything in `out`.
@@ -56,16 +59,19 @@ def train(
         method: default: base without adapters, mlora with MLoRA, moe-mlora with MoEMLoRA.
         plan: phases and stopping; default: the protocol `paper`.
         training: optimizer, batches, device.
+        reading: how training rows are taken: streamed from disk or held in memory, and the share
+            of hidden values. Its path is that of `data`.
         progress: told of steps; default: silent.
 
     Raises:
+        ConfigError: the model does not fit the method, or the rows cannot be streamed.
         RunError: the folder is not empty, cannot be written, or training diverged.
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
     """
     adapter = model.adapter_config
     if method is None:
         method = "base" if adapter is None else "moe-mlora" if model.has_gate else "mlora"
-    sections: dict[str, Any] = {"plan": plan, "training": training}
+    sections: dict[str, Any] = {"plan": plan, "training": training, "data": reading}
     if adapter is not None:
         known = {f.name: getattr(adapter, f.name) for f in dataclasses.fields(adapter)}
         sections["adapter"] = MoEMLoRA(**known)
@@ -161,6 +167,7 @@ class _Trainer:
     ) -> None:
         self.config, self.data, self.folder = config, data, folder
         self.progress = progress or SilentProgress()
+        check_streaming(config, data)
         self.device = pick_device(config.training.device)
         self.made_with = describe_environment(config.training.threads, self.device)
         self.model = model.to(self.device)
@@ -172,8 +179,10 @@ class _Trainer:
     def start(self, start_from: str | Path | None) -> Run:
         about = dict(self.made_with)
         about["data"] = self.data.fingerprint()
-        train = self.data.split("train")
-        about["rows"] = {"train": len(train), "validation": len(self.data.split("validation"))}
+        if self.config.data.stream:
+            self.progress.note("counting the training rows, which stay on disk")
+        train = self._train_counts().total
+        about["rows"] = {"train": train, "validation": len(self.data.split("validation"))}
         about["parameters"] = {
             name: self.model.num_parameters(name)
             for name in ("embeddings", "backbone", "experts", "gates")
@@ -221,8 +230,8 @@ class _Trainer:
         done = make_plan(other)
         same = (
             done == self.plan[: len(done)]
-            and (mine.seed, mine.training, mine.data.oov_rate)
-            == (other.seed, other.training, other.data.oov_rate)
+            and (mine.seed, mine.training) == (other.seed, other.training)
+            and _elsewhere(mine.data) == _elsewhere(other.data)
             and _shared_plan(mine.plan) == _shared_plan(other.plan)
             and earlier.model.backbone_config == self.model.backbone_config
             and earlier.folder.read_json("env.json")["data"] == self.data.fingerprint()
@@ -261,7 +270,7 @@ class _Trainer:
                 if self.index < len(self.plan):
                     self._save_state(between=True)
             save_weights(self.model, self.folder.path)
-            self.folder.write_domains(self.model, self.data)
+            self.folder.write_domains(self.model, self._train_counts())
             self._save_state(between=True, last=last)
             if interrupt.asked:  # asked too late to stop a step, but whoever called must hear it
                 raise KeyboardInterrupt
@@ -269,21 +278,31 @@ class _Trainer:
         return Run(self.folder, self.config, self.model)
 
     def _runner(self, phase: Phase, interrupt: Any) -> PhaseRunner:
-        train = self.data.split("train")
-        share = held_out_share(self.config.plan.rows)
-        places = phase_rows(train, phase.rows, share, self.config.seed)
-        rows = PhaseRows.with_expert(train)
         return PhaseRunner(
             self.model,
             phase,
             self.config,
-            rows if len(places) == len(train) else rows.pick(places),
+            self._rows(phase),
             self.data.split("validation"),
             record=self.folder.append,
             progress=self.progress,
             checkpoint=self._checkpoint,
             should_stop=lambda: interrupt.asked,
         )
+
+    def _rows(self, phase: Phase) -> PhaseRows | RowStream:
+        if self.config.data.stream:
+            return RowStream(self.data, self.config.data.window_rows)
+        train = self.data.split("train")
+        share = held_out_share(self.config.plan.rows)
+        places = phase_rows(train, phase.rows, share, self.config.seed)
+        rows = PhaseRows.with_expert(train)
+        return rows if len(places) == len(train) else rows.pick(places)
+
+    def _train_counts(self) -> RowCounts:
+        if not self.config.data.stream:
+            self.data.split("train")  # every phase will want it: read it once, and count that
+        return self.data.train_counts
 
     def _checkpoint(self, force: bool) -> None:
         late = time.monotonic() - self.saved_at >= self.config.training.checkpoint_seconds
@@ -325,6 +344,11 @@ class _Trainer:
         for name, tensor in _part(tensors, "best.").items():
             runner.best[name].copy_(tensor)
         self.model.load_tensors(_part(tensors, "model."))
+
+
+def _elsewhere(data: DataConfig) -> DataConfig:
+    """How rows are taken, wherever they are: their fingerprint says which they are."""
+    return dataclasses.replace(data, path=None)
 
 
 def _shared_plan(plan: PlanConfig) -> PlanConfig:

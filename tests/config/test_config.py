@@ -27,7 +27,7 @@ from mdlora.errors import ConfigError
 OTHER = RunConfig(
     method="mlora-joint",
     seed=12,
-    data=DataConfig(path="123", oov_rate=0.1),
+    data=DataConfig(path="123", oov_rate=0.1, stream=True, window_rows=4096),
     backbone=BackboneConfig(name="deepfm", embed_dim=5, hidden=(7,), dropout=0.25, init_std=1e-4),
     adapter=MoEMLoRA(
         temperature=16, rank=3, max_adapter_parameters=1024, bias=False, targets="tower.*",

@@ -109,6 +109,31 @@ def test_text_ids_stay_text(tmp_path: Path):
     assert {"007", "7"} < set(users.values)
 
 
+def test_any_kind_of_file_gives_the_same_rows(tmp_path: Path):
+    rows = log()
+    columns = dict(zip(("user_id", "item_id", "domain"), zip(*rows, strict=True), strict=True))
+    prepare_clicks(write_csv(tmp_path / "clicks.csv", rows), out=tmp_path / "csv")
+    parts = tmp_path / "parts"
+    for d in "ab":
+        (parts / f"domain={d}").mkdir(parents=True)
+        mine = pl.DataFrame(columns).filter(pl.col("domain") == d).drop("domain")
+        mine.write_parquet(parts / f"domain={d}" / "part.parquet")
+    frame = pl.DataFrame(columns).sort("domain", maintain_order=True)
+    frame.write_csv(tmp_path / "sorted.csv", separator=";")
+    prepare_clicks(tmp_path / "sorted.csv", out=tmp_path / "one")
+    prepare_clicks(parts, out=tmp_path / "many")
+    for split in SPLITS:  # integers are integers in both, domains come from folders' names
+        assert read(tmp_path / "many", split) == read(tmp_path / "one", split)
+    assert set(everything(tmp_path / "one")) == set(everything(tmp_path / "csv"))
+    texts = pl.DataFrame({**columns, "user_id": [str(row[0]) for row in rows]})
+    texts.write_parquet(tmp_path / "texts.parquet")
+    prepare_clicks(tmp_path / "texts.parquet", out=tmp_path / "texts")
+    assert {type(row[0]) for row in everything(tmp_path / "texts")} == {str}  # as they stood
+    pl.DataFrame({**columns, "user_id": 0.5}).write_parquet(tmp_path / "floats.parquet")
+    with pytest.raises(DataError, match=r"floats\.parquet: Column 'user_id' holds double values"):
+        prepare_clicks(tmp_path / "floats.parquet", out=tmp_path / "floats")
+
+
 @pytest.mark.parametrize("rule", ["paper", "released"])
 def test_given_vectors(tmp_path: Path, rule: Any):
     raw = write_csv(tmp_path / "clicks.csv", log())
@@ -206,15 +231,22 @@ HEAD = b"user_id,item_id,domain\n"
     ("data", "words"),
     [
         (b"", "is empty"),
-        (HEAD, "has a header but no rows"),
+        (HEAD, r"clicks\.csv has no rows"),
         (b"user_id,domain\n1,2\n", r"column 'item_id' is missing\. Columns there: user_id, domain"),
-        (b"user_id,item_id,domain,user_id\n1,2,3,4\n", "column 'user_id' stands there twice"),
-        (HEAD + b"1,2,a\n1,3\n", r"column 'domain' has no value in row 1 \(counted from 0; 1 such"),
+        (b"user_id,item_id,domain,user_id\n1,2,3,4\n", "2 columns are called 'user_id'"),
+        (HEAD + b"1,2,a\n1,3\n", "line 3: 2 cells, but the first line names 3 columns: '1,3'"),
+        (
+            HEAD + b"1,2,a\n1,3,\n",
+            r"column 'domain' has no value in row 1 \(counted from 0; 1 such",
+        ),
         (HEAD + b"1,2,a\n,3,a\n,3,a\n", "'user_id' has no value in row 1 .*; 2 such rows"),
         (HEAD + b'1,2,a\n1,"",a\n', "'item_id' has no value in row 1"),
-        (HEAD + b"1,2,a\n1,2,a\n1,2,a,b\n", "line 4: row 2 .* has 4 values, but there are 3"),
-        (HEAD + b"1,2,a\n1,\xff,a\n", "line 3: row 1 .* is not UTF-8"),
-        (HEAD + b'1,2,a\n1,"2,a\n1,2,a\n', "clicks.csv, line 4: .*Check the quotes"),
+        (HEAD + b"1,2,a\n1,2,a\n1,2,a,b\n", "line 4: 4 cells, but the first line names 3"),
+        (HEAD + b"1,2,a\n1,\xff,a\n", "line 3: .* is not UTF-8"),
+        (
+            HEAD + b'1,2,a\n1,"2,a\n1,2,a\n',
+            "clicks.csv, line 3: a cell that begins here with a quote",
+        ),
     ],
 )
 def test_bad_files(tmp_path: Path, data: bytes, words: str):
@@ -224,15 +256,13 @@ def test_bad_files(tmp_path: Path, data: bytes, words: str):
 
 
 def test_bad_places_and_damaged_gzip(tmp_path: Path):
-    refuse(tmp_path / "no.csv", r"no\.csv is not there")
+    refuse(tmp_path / "no.csv", r"There is no file or folder .*no\.csv")
     (tmp_path / "folder").mkdir()
-    refuse(tmp_path / "folder", "folder is a folder")
+    refuse(tmp_path / "folder", "folder holds no file that can be read. It is empty")
     raw = tmp_path / "clicks.csv.gz"
-    raw.write_bytes(HEAD + b"1,2,a\n")
-    refuse(raw, "is not a gzip file, though it is called one")
     whole = write_csv(raw, log()).read_bytes()
     raw.write_bytes(whole[: len(whole) // 2])
-    refuse(raw, "cannot be read: .*whole copy")
+    refuse(raw, r"gz cannot be read \(Truncated compressed stream\)\. Check it, or copy it again")
     raw.write_bytes(whole[:20] + b"\0" * 20 + whole[40:])
     refuse(raw, "cannot be read")
     write_csv(raw, log())

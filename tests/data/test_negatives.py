@@ -17,7 +17,7 @@ from mdlora.data.prepare.negatives import (
     check_click_ratio,
     distinct_rows,
     sample_negatives,
-    split_rows,
+    split_codes,
 )
 from mdlora.data.prepare.subsets import random_subsets
 from mdlora.errors import ConfigError, DataError
@@ -202,7 +202,7 @@ def test_released_split_by_hand():
     sizes = list(RELEASED)
     user = np.tile(np.repeat(sizes, sizes), 2)
     domain = np.repeat([3, 8], sum(sizes))
-    codes = split_rows("released", domain, user, np.zeros(len(user)), seed=1)
+    codes = split_codes("released", domain, user, np.zeros(len(user)), seed=1)
     assert codes.dtype == np.int8
     for d, n in itertools.product((3, 8), sizes):
         own = codes[(domain == d) & (user == n)]
@@ -212,7 +212,7 @@ def test_released_split_by_hand():
 def test_released_split_against_the_function_that_the_authors_called():
     for n in range(2, 80):
         nothing = np.zeros(n, dtype=np.int64)
-        codes = split_rows("released", nothing, nothing, nothing, seed=1)
+        codes = split_codes("released", nothing, nothing, nothing, seed=1)
         train, rest = train_test_split(nothing, test_size=1.0 - 0.6)
         sizes = [len(train), 0, 1]
         if len(rest) > 1:
@@ -225,7 +225,7 @@ def test_released_clicks_are_split_over_the_domain():
     # users has one negative besides, and it is a test row.
     user = np.tile(np.arange(11), 2)
     label = np.repeat([1, 0], 11)
-    codes = split_rows("released", np.zeros(22, dtype=np.int64), user, label, seed=4)
+    codes = split_codes("released", np.zeros(22, dtype=np.int64), user, label, seed=4)
     assert np.bincount(codes[:11]).tolist() == [6, 2, 3]
     assert (codes[11:] == 2).all()
 
@@ -234,18 +234,18 @@ def test_released_clicks_are_split_over_the_domain():
 def test_splits_are_drawn_at_random(rule):
     # 100 negatives of one user, 60 % of which train: in each place about 60 % of 300 seeds.
     nothing = np.zeros(100, dtype=np.int64)
-    draws = [split_rows(rule, nothing, nothing, nothing, seed=s) == 0 for s in range(300)]
+    draws = [split_codes(rule, nothing, nothing, nothing, seed=s) == 0 for s in range(300)]
     share = np.mean(draws, axis=0)
     assert abs(share.mean() - 0.6) < 1e-9
     assert 0.43 < share.min() < share.max() < 0.77  # six standard errors of 0.028
-    first = split_rows(rule, nothing, nothing, nothing, seed=1)
+    first = split_codes(rule, nothing, nothing, nothing, seed=1)
     np.testing.assert_array_equal(first == 0, draws[1])
 
 
 def test_paper_split_is_stratified_by_domain_and_label():
     label = np.repeat([1, 0, 1, 0], [10, 30, 5, 15])
     domain = np.repeat([0, 0, 1, 1], [10, 30, 5, 15])
-    codes = split_rows("paper", domain, np.arange(60), label, seed=1)
+    codes = split_codes("paper", domain, np.arange(60), label, seed=1)
     counts = [np.bincount(codes[(domain == d) & (label == y)]) for d in (0, 1) for y in (1, 0)]
     assert np.array(counts).tolist() == [[6, 2, 2], [18, 6, 6], [3, 1, 1], [9, 3, 3]]
 
@@ -253,13 +253,13 @@ def test_paper_split_is_stratified_by_domain_and_label():
 def test_bad_split_options():
     one = np.zeros(1, dtype=np.int64)
     with pytest.raises(ConfigError, match="split_rule='time' is not known"):
-        split_rows("time", one, one, one, seed=1)  # type: ignore[arg-type]
+        split_codes("time", one, one, one, seed=1)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="must have 3 parts"):
-        split_rows("released", one, one, one, ratio=(3, 1), seed=1)
+        split_codes("released", one, one, one, ratio=(3, 1), seed=1)
     with pytest.raises(ConfigError, match="seed=-1"):
-        split_rows("released", one, one, one, seed=-1)
+        split_codes("released", one, one, one, seed=-1)
     with pytest.raises(DataError, match="1, 1 and 2 rows"):
-        split_rows("released", one, one, np.zeros(2), seed=1)
+        split_codes("released", one, one, np.zeros(2), seed=1)
 
 
 @pytest.mark.skipif("MDLORA_DATA" not in os.environ, reason="MDLORA_DATA is not set")
@@ -294,7 +294,7 @@ def test_taobao_ad_clicks():
     user = np.concatenate([clicks[1], drawn.user])
     label = np.repeat([1.0, 0.0], [table.height, negative.height])
     for rule in ("paper", "released"):
-        codes = split_rows(rule, domain, user, label, seed=1)
+        codes = split_codes(rule, domain, user, label, seed=1)
         share = np.bincount(codes) / codes.size
         rate = np.bincount(codes, weights=label) / np.bincount(codes)
         if rule == "paper":

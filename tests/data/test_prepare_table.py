@@ -463,6 +463,25 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert "| split" in said
 
 
+def test_how_csv_is_written(tmp_path: Path):
+    rows = [f"{i % 7}#{i % 4}#{'ab'[i % 2]}#{i // 2 % 2}" for i in range(80)]
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["user#code#shop#label", *rows]) + "\n", encoding="utf-8")
+    schema = tmp_path / "schema.yaml"
+    schema.write_text(
+        "columns:\n"
+        "- {kind: categorical, name: user}\n- {kind: categorical, name: code}\n"
+        "- {kind: domain, name: shop}\n- {kind: label, name: label}\n",
+        encoding="utf-8",
+    )
+    asked = ["prepare", "table", str(path), "--schema", str(schema), "--out", str(tmp_path / "d")]
+    assert main([*asked, "--separator", "#", "--text", "code"]) == 0
+    user, code, shop = load_dataset(tmp_path / "d").schema.fields
+    assert user.values == tuple(range(7))
+    assert code.values == ("0", "1", "2", "3")
+    assert shop.values == ("a", "b")
+
+
 @pytest.mark.parametrize(
     ("more", "wanted", "code"),
     [

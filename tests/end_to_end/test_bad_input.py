@@ -250,6 +250,11 @@ def test_scores_that_could_not_be_written(mdlora: Call, tmp_path: Path) -> None:
     assert (code, f"--out={tmp_path} cannot be written: that is a folder" in err) == (2, True)
 
 
+def test_the_root_is_no_place_for_a_file(mdlora: Call) -> None:
+    code, _, err = mdlora("predict", "nothing", "rows.parquet", "--out", "/")
+    assert (code, "--out=/ cannot be written: that is a folder" in err) == (2, True)
+
+
 def test_figures_go_into_a_new_folder(tmp_path: Path) -> None:
     check_can_write("--json", str(tmp_path / "new" / "newer" / "figures.json"))
     check_can_write("--json", None)

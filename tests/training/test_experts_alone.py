@@ -103,8 +103,9 @@ def test_the_experts_phase_equals_torchs_adam_for_each_expert_alone(
         tiny_data.split("validation"), record=lambda _: None, progress=SilentProgress(),
         checkpoint=lambda _: None, should_stop=lambda: False,
     )  # fmt: skip
-    hidden = runner._hide
-    runner._hide = lambda rows: orders.append(rows) or hidden(rows)  # the epoch's rows, in order
+    rules = runner.source.rules
+    hide = rules.hide
+    rules.hide = lambda rows, *at: orders.append(rows) or hide(rows, *at)  # the epoch's, in order
     runner.start()
     runner.run()
     assert len(orders) == EPOCHS

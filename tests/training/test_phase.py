@@ -117,7 +117,8 @@ def test_no_gradient_of_a_frozen_tensor_is_computed(
     for phase in make_plan(config):
         runner = runner_of(model, phase, config, tiny_data)
         model.training_mode(trained_groups(phase))
-        expert = None if runner.train.expert is None else runner.train.expert[:300]
+        of_rows = runner.source.rows.expert
+        expert = None if of_rows is None else of_rows[:300]
         loss = model(batch, expert).square().sum()
         learns = {id(p) for g in runner.groups for p in model.group(g)}
         assert leaves_of(loss) == learns

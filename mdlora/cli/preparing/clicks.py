@@ -15,13 +15,18 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
     """Parse, prepare, say what was sampled, give the summary."""
     parser = make_parser(
         "prepare clicks",
-        "CLICKS.csv.gz --out DATA [options]",
-        "Make a data folder of a table of clicks: a CSV file with a user, an item and a domain in "
-        "each row. Items that a user did not click are sampled as negatives, as in the papers' "
-        "Taobao and Amazon data.",
+        "CLICKS --out DATA [options]",
+        "Make a data folder of a table of clicks, with a user, an item and a domain in each row. "
+        "Items that a user did not click are sampled as negatives, as in the papers' Taobao and "
+        "Amazon data.",
         "mdlora prepare clicks clicks.csv.gz --out data/clicks --vectors svd:64",
     )
-    parser.add_argument("clicks", type=str, help="CSV file with a header, gzipped or not")
+    parser.add_argument(
+        "clicks",
+        type=str,
+        metavar="CLICKS",
+        help="Parquet or CSV (gzipped or not): a file, a folder, a glob or a URL",
+    )
     parser.add_argument("--out", type=str, required=True, help="the data folder to make")
     parser.add_argument("--user", type=str, default="user_id", help="the column of users")
     parser.add_argument("--item", type=str, default="item_id", help="the column of items")

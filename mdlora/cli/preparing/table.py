@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mdlora.cli.csv_settings import add_csv_settings, read_csv_settings
 from mdlora.cli.parsing import add_json, make_parser, parse, split_list, switch, write_json
 from mdlora.cli.preparing.progress import prepare_progress
 from mdlora.errors import ConfigError
@@ -50,6 +51,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
         "--drop-domains-without-training",
         "leave out, and count, rows of domains that have no training rows",
     )
+    add_csv_settings(parser)
     add_json(parser)
     options = parse(parser, arguments)
 
@@ -65,6 +67,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
             seed=options.seed,
             vectors=_read_vectors(options.vectors),
             drop_domains_without_training=options.drop_domains_without_training,
+            csv=read_csv_settings(options),
             progress=progress,
         )
     for line in notes(summary):
@@ -122,4 +125,5 @@ def _values(summary: Mapping[str, Any]) -> list[str]:
         for split, about in summary["splits"].items()
         for what, text in words.items()
         for name, count in about[what].items()
+        if count
     ]

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from mdlora.data.prepare.clicks_file import NumberedColumn, read_clicks
 from mdlora.data.prepare.given_vectors import VectorTable, parse_vectors
 from mdlora.data.prepare.impressions import Impressions, Recipe, make_impressions
 from mdlora.data.prepare.negatives import CLICK_RATIO, SplitRule
+from mdlora.data.prepare.numbered import NumberedColumn, read_numbered
 from mdlora.data.prepare.vector_share import set_apart
 from mdlora.data.write import prepare_rows, write_dataset
 from mdlora.errors import ConfigError
@@ -44,11 +44,11 @@ def prepare_clicks(
     without_vector: WithoutVector = "zero",
     linear: bool = False,
 ) -> dict[str, Any]:
-    """Write the clicks of a CSV file and sampled negatives as a data folder; return its summary.
+    """Write a table of clicks and sampled negatives as a data folder; return its summary.
 
     Each user of a domain gets `int(clicks / ratio)` items of the domain that the user did not
     click there (`sample_negatives`); repeated clicks are dropped and counted first. The rows are
-    split 3:1:1 by `split_rule` (`split_rows`).
+    split 3:1:1 by `split_rule` (`split_codes`).
 
     With `vectors`, models are given vectors of users and items in place of trained embeddings:
 
@@ -62,7 +62,8 @@ def prepare_clicks(
     4. A user or item without a click in the share has no vector: zeros, or its rows are dropped.
 
     Args:
-        path: CSV file with a header, gzipped or not; a row is a click.
+        path: Parquet or CSV, a row is a click: a file (CSV gzipped or not), a folder, a glob or a
+            URL.
         out: the folder to make.
         user: the column of users, whole numbers or text.
         item: the column of items, likewise.
@@ -79,8 +80,9 @@ def prepare_clicks(
 
     Raises:
         ConfigError: an option is not one of those allowed, or needs `vectors`.
-        DataError: the file is missing, damaged or wrong, a split or a domain's training split is
+        DataError: a file is missing, damaged or wrong, a split or a domain's training split is
             empty, or there are too few clicks for vectors of this width.
+        MissingExtraError: a URL needs fsspec.
         RunError: `out` is there already or cannot be written.
     """
     names = {"user": user, "item": item, "domain": domain}
@@ -97,7 +99,7 @@ def prepare_clicks(
     _check_names(names, vectors is not None)
     check_new_directory(out)
 
-    read = read_clicks(Path(path), list(names.values()))
+    read = read_numbered(path, list(names.values()))
     columns = {part: read[name] for part, name in names.items()}
     domains = [str(value) for value in columns["domain"].values.to_list()]
     numbers = {part: column.codes for part, column in columns.items()}

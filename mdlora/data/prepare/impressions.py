@@ -15,7 +15,7 @@ from mdlora.data.prepare.negatives import (
     check_split_rule,
     distinct_rows,
     sample_negatives,
-    split_rows,
+    split_codes,
 )
 from mdlora.errors import ConfigError
 from mdlora.seeds import derive_seed
@@ -93,7 +93,7 @@ def make_impressions(
     rows = [np.concatenate(pair) for pair in both]
     label = np.zeros(rows[0].size, dtype=np.int8)
     label[: clicks[0].size] = 1
-    codes = split_rows(
+    codes = split_codes(
         recipe.split_rule, rows[0], rows[1], label, seed=derive_seed(recipe.seed, "split")
     )
     given, kept, negatives = (

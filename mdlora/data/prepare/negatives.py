@@ -26,7 +26,7 @@ __all__ = [
     "check_split_rule",
     "distinct_rows",
     "sample_negatives",
-    "split_rows",
+    "split_codes",
 ]
 
 SplitRule: TypeAlias = Literal["paper", "released"]
@@ -119,7 +119,7 @@ def sample_negatives(
     )
 
 
-def split_rows(
+def split_codes(
     rule: SplitRule,
     domain: npt.NDArray[np.integer],
     user: npt.NDArray[np.integer],

@@ -29,6 +29,7 @@ from mdlora.data.prepare.table_summary import (
     find_leakage,
 )
 from mdlora.data.prepare.table_vectors import join_vectors
+from mdlora.data.sources import CsvOptions
 from mdlora.data.vectors import write_vectors
 from mdlora.errors import DataError
 from mdlora.files import atomic_directory, check_new_directory
@@ -47,6 +48,7 @@ def prepare_table(
     seed: int = 1,
     vectors: Mapping[str, Any] | None = None,
     drop_domains_without_training: bool = False,
+    csv: CsvOptions | None = None,
     progress: PrepareProgress | None = None,
 ) -> dict[str, Any]:
     """Make a data folder of a table that may be larger than memory.
@@ -71,6 +73,7 @@ def prepare_table(
             keys under the key's name and the vectors, as lists, under the column's.
         drop_domains_without_training: leave rows of such domains out, and count them, where
             they would be an error.
+        csv: how CSV is written, where the files do not show it.
         progress: told what is being done and how much of it is, from 0 to 1.
 
     Returns:
@@ -86,7 +89,7 @@ def prepare_table(
     joined, tables = join_vectors(_read_specs(columns), vectors or {})
     specs = Schema(joined)
     rule = SplitRule.of(split, specs, ratio)
-    rows = TableSource(source, specs)
+    rows = TableSource(source, specs, csv)
     told = progress or silent
 
     scanned = scan_rows(

@@ -32,21 +32,23 @@ class TableSource:
     Args:
         source: where the rows are.
         specs: the columns of interest, which also say what CSV cells may hold.
+        csv: how CSV is written, where the files do not show it.
 
     Raises:
         DataError: there is nothing that can be read, or a column is missing.
         MissingExtraError: a URL needs fsspec.
     """
 
-    def __init__(self, source: Any, specs: Schema) -> None:
+    def __init__(self, source: Any, specs: Schema, csv: CsvOptions | None = None) -> None:
         self._specs = specs
+        self._csv = csv or CsvOptions()
         self._readers: dict[tuple[str, ...], TableReader] = {}
         self._files: Files | None = None
         self._table: pa.Table | None = None
         if isinstance(source, str | Path):
             self._files = list_files(source)
             self.name = self._files.source
-            there = _names(self._files)
+            there = _names(self._files, self._csv)
         else:
             self.name = "the table in memory"
             self._table = to_table(source, source=self.name)
@@ -91,13 +93,13 @@ class TableSource:
         specs = [c for c in self._specs.columns if not set(raw_names(c)).isdisjoint(names)]
         known = {name for column in specs for name in raw_names(column)}
         wanted: list[Any] = [*specs, *(name for name in names if name not in known)]
-        self._readers[names] = TableReader(self._files, wanted)
+        self._readers[names] = TableReader(self._files, wanted, csv=self._csv)
         return self._readers[names]
 
 
-def _names(files: Files) -> list[str]:
+def _names(files: Files, csv: CsvOptions) -> list[str]:
     """The columns of the first file."""
     if files.format == "csv":
-        return list(read_form(files.files[0], CsvOptions()).names)
+        return list(read_form(files.files[0], csv).names)
     names: list[str] = read_footers(replace(files, files=files.files[:1]))[0].schema.names
     return names

@@ -1,6 +1,13 @@
 """Tables as users have them: Parquet and CSV files, folders and URLs, frames and arrays."""
 
-from mdlora.data.sources.batches import Chunk, TableReader, Wanted, read_batches, wanted_names
+from mdlora.data.sources.batches import (
+    Chunk,
+    TableReader,
+    Wanted,
+    names_in,
+    read_batches,
+    wanted_names,
+)
 from mdlora.data.sources.csv_options import CsvOptions, CsvType
 from mdlora.data.sources.files import SUFFIXES, FileFormat, Files, SourceFile, list_files
 from mdlora.data.sources.infer import SAMPLE_ROWS, ProposedSchema, infer_columns
@@ -24,6 +31,7 @@ __all__ = [
     "add_partitions",
     "infer_columns",
     "list_files",
+    "names_in",
     "open_parquet",
     "read_batches",
     "read_footers",

@@ -8,17 +8,18 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
+from mdlora.data.sources.csv_form import read_form
 from mdlora.data.sources.csv_options import CsvOptions, number_columns
 from mdlora.data.sources.csv_source import CsvSource
 from mdlora.data.sources.files import Files, SourceFile, list_files
-from mdlora.data.sources.parquet import ParquetSource
+from mdlora.data.sources.parquet import ParquetSource, read_footers
 from mdlora.data.sources.partitions import add_partitions
 from mdlora.errors import DataError
 from mdlora.schema import Column, raw_names
 
-__all__ = ["Chunk", "TableReader", "Wanted", "read_batches", "wanted_names"]
+__all__ = ["Chunk", "TableReader", "Wanted", "names_in", "read_batches", "wanted_names"]
 
-Wanted: TypeAlias = Sequence[str] | Sequence[Column] | None
+Wanted: TypeAlias = Sequence[str | Column] | None
 """Names of columns, columns of a schema (whose raw columns are meant), or None for all."""
 
 BATCH_ROWS = 65_536
@@ -38,6 +39,18 @@ def wanted_names(columns: Wanted) -> list[str] | None:
         return None
     found = [(c,) if isinstance(c, str) else raw_names(c) for c in columns]
     return list(dict.fromkeys(name for names in found for name in names))
+
+
+def names_in(files: Files, *, csv: CsvOptions | None = None) -> dict[str, tuple[str, ...]]:
+    """The columns inside each file, by the file's name; those of folder names are not among them.
+
+    Raises:
+        DataError: a file cannot be opened.
+    """
+    if files.format == "csv":
+        return {file.name: read_form(file, csv or CsvOptions()).names for file in files}
+    footers = zip(files, read_footers(files), strict=True)
+    return {file.name: tuple(footer.schema.names) for file, footer in footers}
 
 
 def read_batches(
@@ -72,8 +85,14 @@ def read_batches(
 class TableReader:
     """Files whose columns and types have been compared, ready to be read, more than once.
 
+    Args:
+        path: what `list_files` takes, or what it returned.
+        columns: as in `read_batches`.
+        csv: how CSV is written.
+        others: read all other columns too, all of them in the files' order.
+
     Raises:
-        DataError: a file cannot be opened or does not fit the others.
+        DataError: a file cannot be opened, lacks a column, or does not fit the others.
     """
 
     def __init__(
@@ -82,10 +101,12 @@ class TableReader:
         columns: Wanted = None,
         *,
         csv: CsvOptions | None = None,
+        others: bool = False,
     ) -> None:
         self.files = path if isinstance(path, Files) else list_files(path)
         specs: list[Any] = [c for c in columns or () if not isinstance(c, str)]
-        names = wanted_names(columns)
+        needed = wanted_names(columns)
+        names = None if others else needed
         folders = self.files.partition_types
         inside = None if names is None else [name for name in names if name not in folders]
         self._source: CsvSource | ParquetSource
@@ -96,6 +117,12 @@ class TableReader:
         types = {**self._source.types, **folders}
         self.types: dict[str, pa.DataType] = {name: types[name] for name in names or types}
         """The Arrow type of each column, in order."""
+        for name in needed or ():
+            if name not in types:
+                raise DataError(
+                    f"{self.files.files[0].name}: column {name!r} is missing. "
+                    f"Columns there: {', '.join(types)}."
+                )
 
     @property
     def empty_table(self) -> pa.Table:

@@ -84,7 +84,9 @@ def _opening(file: SourceFile) -> tuple[str, bool]:
         with open_csv(file) as raw:
             data = raw.read(_OPENING_BYTES)
     except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{file.name} cannot be read ({error}).") from error
+        raise DataError(
+            f"{file.name} cannot be read ({error}). Check it, or copy it again."
+        ) from error
     cut = len(data) == _OPENING_BYTES
     try:
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(data, final=not cut)

@@ -15,14 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mdlora.config import check_count
+from mdlora.config import WINDOW_ROWS, check_count
 from mdlora.data.streaming.groups import Part, RowGroup, RowGroupList
 from mdlora.errors import ConfigError
 from mdlora.seeds import derive_seed
 
-__all__ = ["LANES", "WINDOW_ROWS", "Position", "Slice", "WindowPlan"]
+__all__ = ["LANES", "Position", "Slice", "WindowPlan"]
 
-WINDOW_ROWS = 262_144
 LANES = 16
 _MOST_STRATA = 64  # each has an open reader at least
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from mdlora.config import check_count
+from mdlora.config import WINDOW_ROWS, check_count
 from mdlora.data.rows import Rows
 from mdlora.data.streaming.groups import RowGroupList, list_row_groups
 from mdlora.data.streaming.loaders import RowsLoader, TensorLoader
-from mdlora.data.streaming.plan import LANES, WINDOW_ROWS, Position, Slice, WindowPlan
+from mdlora.data.streaming.plan import LANES, Position, Slice, WindowPlan
 from mdlora.data.streaming.prefetch import prefetched
 from mdlora.data.streaming.slices import SliceReader
 from mdlora.data.streaming.windows import Counts, Loader
@@ -118,7 +118,7 @@ class BatchStream(IterableDataset[T]):
         """Batches of this rank from its start on, of all its workers together."""
         return -(-(self._end - self._begin) // self._batch_size)
 
-    def __iter__(self) -> Iterator[T]:
+    def __iter__(self) -> Generator[T, None, None]:
         begin, end = self._begin, self._end
         worker = get_worker_info()
         if self._workers != (1 if worker is None else worker.num_workers):
@@ -142,7 +142,7 @@ class BatchStream(IterableDataset[T]):
         each = rows // batch_size // shares * batch_size
         return first * each, (first + parts) * each
 
-    def _batches(self, begin: int, end: int) -> Iterator[T]:
+    def _batches(self, begin: int, end: int) -> Generator[T, None, None]:
         if begin == end:
             return
         windows = range(self.plan.locate(begin).window, self.plan.locate(end - 1).window + 1)
