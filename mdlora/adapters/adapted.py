@@ -290,7 +290,9 @@ class AdaptedModel(nn.Module):
         if self.route_mode == "own":
             return last.own().used()
         routes = [r for r in last.gated.values() if isinstance(r, ExpertRoute)]
-        return torch.stack([route.used() for route in routes]).any(0) if routes else None
+        used = [route.used() for route in routes]
+        some = [experts for experts in used if experts is not None]
+        return torch.stack(some).any(0) if some and len(some) == len(used) else None
 
     def freeze(self, *parts: Literal["module", "experts", "gates"]) -> None:
         """Freeze these parts: no gradient of theirs is computed. The rest is left as it is."""

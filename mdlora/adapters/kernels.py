@@ -198,7 +198,7 @@ def merged(
     """
     runs = route.runs()
     assert runs is not None
-    of_row = route.mixture(x.dtype)
+    of_row = runs.of_row
     shift = bias
     if layer_bias is not None:
         shift = layer_bias.expand(len(down), -1) if bias is None else layer_bias + bias

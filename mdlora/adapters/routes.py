@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,17 +32,15 @@ class Segments(NamedTuple):
 class Runs(NamedTuple):
     """Rows that come sorted by their one expert, those without one first.
 
-    `all_ends` (K + 1,) int32 is where those without one end, then those of each expert; `without`
-    says that there are rows without one.
+    `ends` (K,) int32 is where the rows of each expert end; (K + 1,) with `without`, which says
+    that there are rows without an expert: these come first, and so does their end. `counts` (K,)
+    is the number of each expert's rows, and `of_row` (B, K) float32 is 1 for the row's expert.
     """
 
-    all_ends: Tensor
+    ends: Tensor
     without: bool
-
-    @property
-    def ends(self) -> Tensor:
-        """The ends that count: (K + 1,), or (K,) where every row has an expert."""
-        return self.all_ends if self.without else self.all_ends[1:]
+    counts: npt.NDArray[np.int64]
+    of_row: Tensor
 
 
 class MixtureRoute:
@@ -129,10 +129,11 @@ class ExpertRoute:
             self._runs = _find_runs(self.experts.squeeze(1), self.num_experts)
         return self._runs
 
-    def used(self) -> Tensor:
-        """(K,) bool: which experts have rows that give them weight."""
+    def used(self) -> Tensor | None:
+        """(K,) bool: which experts have rows that give them weight; None where all have."""
         if self._runs is not None:
-            return self._runs.all_ends[1:] > self._runs.all_ends[:-1]
+            counts = self._runs.counts
+            return None if counts.all() else torch.from_numpy(counts > 0)
         used = self.experts.new_zeros(self.num_experts + 1, dtype=torch.bool)
         chosen = self.experts if self.weights is None else self.experts.where(self.weights > 0, -1)
         used[chosen.flatten() + 1] = True  # -1, none, has a spare first place
@@ -143,11 +144,18 @@ Route = ExpertRoute | MixtureRoute
 
 
 def _find_runs(experts: Tensor, num_experts: int) -> Runs | None:
-    if not bool((experts[1:] >= experts[:-1]).all()):
+    ids = experts.numpy()  # numpy costs less than torch on so few numbers
+    if (ids[1:] < ids[:-1]).any():
         return None
-    all_experts = torch.arange(-1, num_experts, device=experts.device)
-    ends = torch.searchsorted(experts, all_experts, right=True, out_int32=True)
-    return Runs(ends, bool(ends[0]))
+    all_experts = np.arange(-1, num_experts)
+    ends = np.searchsorted(ids, all_experts, side="right")
+    without = bool(ends[0])
+    return Runs(
+        torch.from_numpy(ends[0 if without else 1 :].astype(np.int32)),
+        without,
+        np.diff(ends),
+        torch.from_numpy((ids[:, None] == all_experts[1:]).astype(np.float32)),
+    )
 
 
 def _make_segments(experts: Tensor, num_experts: int) -> Segments:

@@ -34,10 +34,17 @@ class BankAdam:
         self.parameters = list(parameters)
         self.lr, self.betas, self.eps = lr, betas, eps
         first = self.parameters[0]
-        self.steps = torch.zeros(first.shape[0], dtype=torch.float64, device=first.device)
+        self._steps = torch.zeros(first.shape[0], dtype=torch.float64, device=first.device)
         self.means = [torch.zeros_like(p) for p in self.parameters]
         self.squares = [torch.zeros_like(p) for p in self.parameters]
-        self._clock: int | None = None  # of all adapters, where known to be one
+        self._clock: int | None = None  # of all adapters, where known to be one; steps lag behind
+
+    @property
+    def steps(self) -> Tensor:
+        """(K,) float64, the steps that each adapter has made."""
+        if self._clock is not None:
+            self._steps.fill_(self._clock)
+        return self._steps
 
     @torch.no_grad()
     def step(self, active: Tensor | None = None) -> None:
@@ -45,7 +52,7 @@ class BankAdam:
         if active is not None and not bool(active.all()):
             self._some(active.nonzero().squeeze(1))
         elif self._agreed_clock() is None:
-            self._some(torch.arange(len(self.steps), device=self.steps.device))
+            self._some(torch.arange(len(self._steps), device=self._steps.device))
         else:
             self._all()
 
@@ -56,8 +63,8 @@ class BankAdam:
 
     def tensors(self) -> dict[str, Tensor]:
         """The state by name, not copied."""
-        self._clock = None  # the caller may write into it
         state = {"steps": self.steps}
+        self._clock = None  # the caller may write into it
         for i, (mean, square) in enumerate(zip(self.means, self.squares, strict=True)):
             state[f"mean.{i}"], state[f"square.{i}"] = mean, square
         return state
@@ -69,15 +76,14 @@ class BankAdam:
         return step_size.to(like.dtype), root.to(like.dtype)
 
     def _agreed_clock(self) -> int | None:
-        if self._clock is None and bool((self.steps == self.steps[0]).all()):
-            self._clock = int(self.steps[0])
+        if self._clock is None and bool((self._steps == self._steps[0]).all()):
+            self._clock = int(self._steps[0])
         return self._clock
 
     def _all(self) -> None:
         """All adapters, whose clocks agree: torch's own fused step, the same formulas."""
         assert self._clock is not None
         self._clock += 1
-        self.steps += 1
         like = self.parameters[0]
         clock = torch.tensor(float(self._clock), dtype=torch.float32, device=like.device)
         torch._fused_adam_(
@@ -99,10 +105,11 @@ class BankAdam:
     def _some(self, chosen: Tensor) -> None:
         if not chosen.numel():
             return
+        made = self.steps
         self._clock = None
         beta1, beta2 = self.betas
-        steps = self.steps[chosen] + 1
-        self.steps[chosen] = steps
+        steps = made[chosen] + 1
+        made[chosen] = steps
         size, correction = self._corrections(steps, self.parameters[0])
         for parameter, mean, square in zip(self.parameters, self.means, self.squares, strict=True):
             if parameter.grad is None:
