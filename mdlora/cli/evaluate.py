@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from mdlora.cli.csv_settings import add_csv_settings, read_csv_settings
 from mdlora.cli.parsing import add_json, make_parser, parse, value_of, write_json
 from mdlora.cli.scoring import add_scoring, load_scoring_run
 from mdlora.config import check_count
@@ -41,12 +42,14 @@ def run(arguments: Sequence[str]) -> None:
         "--replicates", type=int, default=200, help="bootstrap draws; 0: no intervals"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    add_csv_settings(parser)
     add_json(parser)
     options = parse(parser, arguments)
     check_count("--replicates", options.replicates, low=0)
     if options.replicates == 1:
         raise ConfigError("--replicates=1 gives no interval; give 0 for none, or at least 2.")
     check_count("--seed", options.seed, low=0)
+    csv = read_csv_settings(options)
 
     from mdlora.cli.showing import show_evaluation
     from mdlora.data import SYNTHETIC, is_data_folder, load_dataset, read_split
@@ -62,7 +65,7 @@ def run(arguments: Sequence[str]) -> None:
     done = load_scoring_run(options)
     schema = done.model.schema
     if rows_alone:
-        rows = read_split(options.data, schema, unknown_domain=options.unknown_domain)
+        rows = read_split(options.data, schema, unknown_domain=options.unknown_domain, csv=csv)
     else:
         data = done.data() if options.data is None else load_dataset(options.data)
         rows = data.encoded_by(schema).split(options.split)

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import textwrap
-from argparse import SUPPRESS
+from argparse import SUPPRESS, Action
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,14 +66,19 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     try:
         options = parser.parse_args(list(arguments))
     except ArgumentError as error:
-        raise ConfigError(_in_plain_words(error)) from error
+        raise ConfigError(_in_plain_words(error, shown)) from error
     check_can_write("--json", options.get("json"))
     return options
 
 
-def _in_plain_words(error: Exception) -> str:
+def _in_plain_words(error: Exception, actions: Sequence[Action]) -> str:
     """A parser's message on one line, without names of Python types."""
     text = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    opening, needed, names = text.partition("the following arguments are required: ")
+    if needed:
+        lacking = set(names.split(", "))
+        told = [_called(action) for action in actions if action.dest in lacking]
+        return f"{opening}Give {' and '.join(told)}." if told else text
     text = re.sub(r'Parser key "([\w.]+)"', r"--\1", text)
     text = re.sub(r"<class '(\w+)'>", r"\1", text)
     text = re.sub(r"typing\.Literal\[([^]]*)\]", r"one of \1", text)
@@ -84,7 +89,13 @@ def _in_plain_words(error: Exception) -> str:
         rf"Expected \1{or_none}. Got value: ",
         text,
     )
-    return text.replace("Expected a ", "Expected ")
+    text = text.replace("Expected a ", "Expected ")
+    return text.replace("Expected bool.", "Expected true or false.")
+
+
+def _called(action: Action) -> str:
+    """What a user writes for an argument."""
+    return str(action.option_strings[0] if action.option_strings else action.metavar)
 
 
 def value_of(arguments: Sequence[str], option: str) -> str | None:
@@ -109,7 +120,8 @@ def split_list(text: str, what: str, convert: Callable[[str], Any] = str) -> lis
             raise ValueError
         return [convert(item) for item in items]
     except ValueError:
-        kind = "whole numbers" if convert is int else "names"
+        kinds: dict[Any, str] = {int: "whole numbers", float: "numbers"}
+        kind = kinds.get(convert, "names")
         raise ConfigError(f"{what}={text!r} is not a list of {kind} with commas between.") from None
 
 

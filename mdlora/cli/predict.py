@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from mdlora.cli.csv_settings import add_csv_settings, read_csv_settings
 from mdlora.cli.parsing import check_can_write, make_parser, parse
 from mdlora.cli.scoring import add_scoring, load_scoring_run
+from mdlora.errors import ConfigError
 
 __all__ = ["run"]
 
@@ -27,12 +30,25 @@ def run(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--out", type=str, required=True, help="the Parquet file to write")
     add_scoring(parser)
+    add_csv_settings(parser)
     options = parse(parser, arguments)
-    check_can_write("--out", options.out)
+    csv = read_csv_settings(options)
+    _check_out(options.out, options.rows)
 
     from mdlora.cli.showing import show_counts
 
     done = load_scoring_run(options)
-    summary = done.predict_file(options.rows, options.out, unknown_domain=options.unknown_domain)
+    summary = done.predict_file(
+        options.rows, options.out, unknown_domain=options.unknown_domain, csv=csv
+    )
     print(f"{summary['rows']:,} rows scored: {options.out}")
     show_counts(done.model.schema, summary["unseen"], summary["missing"], summary["cut"])
+
+
+def _check_out(out: str, rows: str) -> None:
+    """Raise ConfigError if scores cannot go to `out`, are called CSV, or would replace the rows."""
+    check_can_write("--out", out)
+    if out.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
+        raise ConfigError(f"--out={out}: scores are written as Parquet. End its name in .parquet.")
+    if Path(out).exists() and Path(rows).exists() and Path(out).samefile(rows):
+        raise ConfigError(f"--out={out} is the file of the rows themselves. Choose another file.")

@@ -48,6 +48,11 @@ def run(arguments: Sequence[str]) -> None:
     add_csv_settings(parser)
     options = parse(parser, given[1:])
     check_can_write("--out", options.out)
+    if options.out is not None and Path(options.out).exists():
+        raise ConfigError(
+            f"--out={options.out} is there already, and may hold what you edited. Choose another "
+            "file, or remove this one first."
+        )
     if options.sample_rows < 1:
         raise ConfigError(f"--sample-rows={options.sample_rows} is not at least 1.")
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mdlora.data.layout import ORACLE_COLUMN
-from mdlora.data.sources import TableReader
+from mdlora.data.sources import CsvOptions, TableReader
 from mdlora.errors import DataError
 from mdlora.schema import EncodedRows, Label, Schema, Time, Weight
 
@@ -94,18 +94,18 @@ def read_rows(
     )
 
 
-def open_rows(path: str | Path, schema: Schema) -> TableReader:
+def open_rows(path: str | Path, schema: Schema, *, csv: CsvOptions | None = None) -> TableReader:
     """New rows to score, all columns of them, to be read in parts.
 
     The schema says what a CSV column may hold that feeds a model; other columns hold what their
-    first rows show.
+    first rows show. `csv` says how it is written.
 
     Raises:
         DataError: the files cannot be opened, do not fit one another, or lack a field.
         MissingExtraError: a URL needs fsspec.
     """
     columns = [c for c in schema.columns if not isinstance(c, Label | Weight | Time)]
-    return TableReader(path, columns, others=True)
+    return TableReader(path, columns, csv=csv, others=True)
 
 
 def split_columns(schema: Schema, there: Sequence[str]) -> list[str]:

@@ -161,7 +161,7 @@ def _slice_lists(part: Jagged, start: int, end: int) -> Jagged:
 def _join_lists(parts: Sequence[Jagged]) -> Jagged:
     values = torch.cat([part.values for part in parts])
     lengths = torch.cat([part.offsets.diff() for part in parts])
-    offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64)
+    offsets = torch.zeros(len(lengths) + 1, dtype=torch.int64, device=lengths.device)
     torch.cumsum(lengths, 0, out=offsets[1:])
     return Jagged(values, offsets)
 

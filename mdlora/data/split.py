@@ -16,7 +16,7 @@ from torch import Tensor
 from mdlora.data.layout import ORACLE_COLUMN
 from mdlora.data.reading import CHUNK_ROWS, check_parquet, read_table, split_columns
 from mdlora.data.rows import Rows, concatenate
-from mdlora.data.sources import Files, TableReader, list_files, names_in
+from mdlora.data.sources import CsvOptions, Files, TableReader, list_files, names_in
 from mdlora.data.users import UserCodes
 from mdlora.errors import DataError
 from mdlora.schema import Schema, Time, Weight
@@ -57,6 +57,7 @@ def read_split(
     schema: Schema,
     *,
     unknown_domain: Literal["backbone", "error"] = "backbone",
+    csv: CsvOptions | None = None,
 ) -> Split:
     """Labelled rows from anywhere, by an existing schema, to be evaluated.
 
@@ -66,6 +67,7 @@ def read_split(
         path: Parquet or CSV: a file, a folder, a glob or a URL.
         schema: whose columns are read.
         unknown_domain: give rows of unknown domains domain 0, or raise an error.
+        csv: how CSV is written, where the files do not show it.
 
     Raises:
         DataError: the files cannot be read, have no rows, lack a column or the label, or do not
@@ -74,7 +76,7 @@ def read_split(
     """
     files = list_files(path)
     columns = tuple(c for c in schema.columns if not isinstance(c, Weight | Time))
-    reader = TableReader(files, [*columns, *_oracle_of(files)])
+    reader = TableReader(files, [*columns, *_oracle_of(files, csv)], csv=csv)
     parts = _Parts(Path(files.source).name or files.source, Schema(columns), unknown_domain)
     for chunk in reader.read(CHUNK_ROWS):
         parts.add(chunk.table, chunk.source)
@@ -163,9 +165,9 @@ def _sum(counts: Sequence[dict[str, int]]) -> dict[str, int]:
     return dict(total)
 
 
-def _oracle_of(files: Files) -> list[str]:
+def _oracle_of(files: Files, csv: CsvOptions | None) -> list[str]:
     """The oracle's column, if the files have it."""
-    names = names_in(files)
+    names = names_in(files, csv=csv)
     having = [file for file, there in names.items() if ORACLE_COLUMN in there]
     if having and len(having) < len(names):
         without = next(file for file in names if file not in having)

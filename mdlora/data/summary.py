@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mdlora.data.layout import SPLIT_NAMES
+from mdlora.data.leakage import count_leakage
 from mdlora.data.users import raw_name
 from mdlora.schema import (
     EncodedRows,
@@ -19,6 +21,7 @@ from mdlora.schema import (
     expected_collisions,
     num_ids,
 )
+from mdlora.schema.arrow import plain_column
 
 __all__ = ["domain_rows", "split_rows", "summarise"]
 
@@ -29,7 +32,8 @@ def summarise(schema: Schema, splits: Mapping[str, tuple[pa.Table, EncodedRows]]
     Users and items are counted as distinct values; they are None where no column has that role.
     Each split also counts what its rows lacked: values that training rows did not have, numbers
     that are missing, lists cut to their maximum. Of hashed columns, "hashed" has the distinct
-    training values, and how many of them are expected to share a bucket.
+    training values, and how many of them are expected to share a bucket. "leakage" counts rows
+    whose user, item and domain stand in two splits; it is None where no columns have these roles.
     """
     tables = {name: table for name, (table, _) in splits.items()}
     summary: dict[str, Any] = {
@@ -63,6 +67,7 @@ def summarise(schema: Schema, splits: Mapping[str, tuple[pa.Table, EncodedRows]]
                 for d, domain in enumerate(schema.domain_names)
             },
         }
+    summary["leakage"] = _leakage(schema, splits)
     return summary
 
 
@@ -98,6 +103,30 @@ def _by_domain(
     count = np.bincount(domain, minlength=num_domains + 1)[1:]
     clicks = np.bincount(domain, weights=label, minlength=num_domains + 1)[1:]
     return count, np.asarray(clicks, dtype=np.float64)
+
+
+def _leakage(
+    schema: Schema, splits: Mapping[str, tuple[pa.Table, EncodedRows]]
+) -> dict[str, Any] | None:
+    """`Leakage.to_json` of the rows, users and items compared as raw values."""
+    user, item = raw_name(schema, "user"), raw_name(schema, "item")
+    if user is None or item is None:
+        return None
+    sizes = [table.num_rows for table, _ in splits.values()]
+    codes = np.repeat([SPLIT_NAMES.index(name) for name in splits], sizes)
+    tables = [table for table, _ in splits.values()]
+    columns = [_value_codes(name, tables) for name in (user, item)]
+    domain = np.concatenate([rows.domain for _, rows in splits.values()])
+    names = (user, item, schema.domain.name)
+    return count_leakage((*columns, domain), codes, names=names).to_json()
+
+
+def _value_codes(name: str, tables: list[pa.Table]) -> npt.NDArray[np.integer]:
+    """A number for each row of all tables (N,), equal for equal values of a column of ids."""
+    column = pa.chunked_array([c for table in tables for c in table.column(name).chunks])
+    if not pa.types.is_dictionary(column.type):
+        column = plain_column(column, name).dictionary_encode()
+    return np.concatenate([c.indices.to_numpy() for c in column.unify_dictionaries().chunks])
 
 
 def _hashed(schema: Schema, train: pa.Table) -> dict[str, dict[str, float]]:

@@ -14,7 +14,7 @@ def look_up(table: Tensor, rows: Tensor, *, sparse: bool) -> Tensor:
     if sparse or table.is_cuda:
         return F.embedding(rows, table, sparse=sparse)
     # its gradient takes a quarter of the time; on CUDA it would depend on chance
-    return table.index_select(0, rows.flatten()).view(*rows.shape, -1)
+    return table.index_select(0, rows.flatten()).view(*rows.shape, table.shape[1])
 
 
 def pool(values: Tensor, offsets: Tensor, *, mean: bool) -> Tensor:

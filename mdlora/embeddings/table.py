@@ -132,7 +132,8 @@ class Embeddings(nn.Module):
             pool(part, jagged.offsets, mean=column.mean).unsqueeze(1)
             for part, jagged, column in zip(values, batch.lists, self.lists, strict=True)
         ]
-        fields, first_order = self._split(torch.cat([ids.view(*rows.shape, -1), *pooled], 1))
+        single = ids.view(*rows.shape, found.shape[1])
+        fields, first_order = self._split(torch.cat([single, *pooled], 1))
         parts = [fields]
         for place, field in self._given():
             chosen = batch.categories[:, place]

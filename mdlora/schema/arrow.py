@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mdlora.config.checks import did_you_mean
 from mdlora.errors import SchemaError
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "by_dictionary",
     "check_no_nulls",
     "check_same",
+    "check_table",
     "get_column",
     "is_text",
     "opening",
@@ -38,18 +40,30 @@ def opening(source: str) -> str:
     return f"{source}: " if source else ""
 
 
+def check_table(table: Any, where: str = "") -> None:
+    """Raise SchemaError, with what makes one, unless `table` is an Arrow table."""
+    if not isinstance(table, pa.Table):
+        raise SchemaError(
+            f"{where}The rows are no Arrow table, but a {type(table).__name__}. "
+            "mdlora.data.sources.to_table makes one of frames, dicts of arrays and files."
+        )
+
+
 def get_column(table: pa.Table, name: str, where: str = "") -> pa.ChunkedArray:
     """The column called `name`.
 
     Raises:
-        SchemaError: no such column (the message lists those that are there), or two of them.
+        SchemaError: no Arrow table, no such column (the message lists those that are there), or
+            two of them.
     """
+    check_table(table, where)
     found = table.schema.get_all_field_indices(name)
     if len(found) != 1:
         problem = "is missing" if not found else f"stands there {len(found)} times"
+        near = "" if found else did_you_mean(name, table.column_names)
         raise SchemaError(
             f"{where}Column {name!r} {problem}. "
-            f"Columns there: {', '.join(table.column_names) or 'none'}."
+            f"Columns there: {', '.join(table.column_names) or 'none'}.{near}"
         )
     return table.column(found[0])
 

@@ -16,6 +16,7 @@ from mdlora.schema.arrow import (
     Ids,
     by_dictionary,
     check_same,
+    check_table,
     get_column,
     opening,
     plain_array,
@@ -88,6 +89,7 @@ class Encoder:
                 f"{did_you_mean(str(unknown_domain), _UNKNOWN_DOMAIN)}"
             )
         where = opening(source)
+        check_table(table, where)
         missing = {c.name: 0 for c in (*self.fields, *self.dense) if isinstance(c, Numeric)}
         categories = np.empty((table.num_rows, len(self.fields)), dtype=np.int64)
         unseen: dict[str, int] = {}

@@ -36,7 +36,8 @@ def read_label(column: pa.ChunkedArray, spec: Label, where: str = "") -> npt.NDA
             else f"It is compared with {spec.at_least:g}: store it as numbers."
         )
         raise DataError(f"{where}Label column {name!r} holds {kind} values. {wanted}")
-    numbers = column.cast(pa.float32()) if pa.types.is_boolean(kind) else column
+    small = pa.types.is_boolean(kind) or pa.types.is_float16(kind)  # few functions take these
+    numbers = column.cast(pa.float32()) if small else column
     if spec.at_least is None:
         allowed = pa.array([0, 1]).cast(numbers.type)
         good = pc.fill_null(pc.is_in(numbers, value_set=allowed), False)

@@ -57,9 +57,10 @@ class Schema:
         for cls, least in ((Domain, 1), (Label, 1), (Weight, 0), (Time, 0)):
             found = [c.name for c in self.columns if isinstance(c, cls)]
             if not least <= len(found) <= 1:
+                advice = "Leave all but one out" if found else "Give one column this kind"
                 raise SchemaError(
                     f"A schema has {'exactly' if least else 'at most'} one {cls.kind} column, "
-                    f"got {', '.join(map(repr, found)) or 'none'}."
+                    f"got {', '.join(map(repr, found)) or 'none'}. {advice}."
                 )
         having = (c for c in self.columns if isinstance(c, Categorical | Hashed | Vector))
         roles = Counter(column.role for column in having if column.role)

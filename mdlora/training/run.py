@@ -16,6 +16,7 @@ from torch import Tensor
 from mdlora.config import Phase, RunConfig, config_to_yaml, load_config
 from mdlora.config.checks import check_choice
 from mdlora.data import Dataset, RowCounts, Rows, Split, load_dataset, open_rows
+from mdlora.data.sources import CsvOptions
 from mdlora.embeddings import vector_placeholders
 from mdlora.errors import DataError, RunError
 from mdlora.evaluation import (
@@ -245,6 +246,7 @@ class Run:
         out: str | Path,
         *,
         unknown_domain: Literal["backbone", "error"] = "backbone",
+        csv: CsvOptions | None = None,
     ) -> dict[str, Any]:
         """Write rows as a Parquet file with a column `score`, the click probability.
 
@@ -257,6 +259,7 @@ class Run:
             out: the Parquet file to write.
             unknown_domain: score rows of unknown domains by the backbone alone, or raise an
                 error.
+            csv: how CSV is written, where the files do not show it.
 
         Returns:
             "rows"; "unseen": for each field, how many rows have a value not in training (for
@@ -269,7 +272,7 @@ class Run:
             MissingExtraError: a URL needs fsspec.
             RunError: `out` cannot be written.
         """
-        reader = open_rows(rows, self.model.schema)
+        reader = open_rows(rows, self.model.schema, csv=csv)
         if "score" in reader.types:
             raise DataError(f"{rows} has a column `score` already; rename or drop it first.")
         with use_threads(self.config.training.threads), atomic_file(out) as file:

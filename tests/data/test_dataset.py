@@ -95,6 +95,35 @@ def test_summary_by_hand(folder: Path):
     ]
 
 
+@pytest.mark.parametrize("encoded", [False, True])
+def test_rows_of_two_splits_are_in_the_summary(encoded: bool):
+    # The one test row is a training row; of the two validation rows, one is another click of user
+    # 1 on item b in theme x. A 64-bit neighbour of a user, and another theme, are no leaks.
+    big = 2**53
+    table = pa.table(
+        {
+            "user": [1, 1, big, 1, big + 1, 1],
+            "item": ["a", "b", "a", "b", "a", "a"],
+            "theme": ["x", "x", "y", "x", "y", "x"],
+            "click": [0, 1, 0, 1, 1, 0],
+        }
+    )
+    if encoded:
+        table = table.set_column(1, "item", table["item"].dictionary_encode())
+    codes = np.array([0, 0, 0, 1, 1, 2])
+    summary = prepare_rows(table, codes, SPECS, source="by hand").summary
+    assert summary["leakage"] == {
+        "keys": ["user", "item", "theme"],
+        "repeated": {"train": 0, "validation": 0, "test": 0},
+        "train_validation": {"keys": 1, "rows": 1},
+        "train_test": {"keys": 1, "rows": 1},
+        "validation_test": {"keys": 0, "rows": 0},
+    }
+    without = [Categorical("user", role="user"), *SPECS[1:]]
+    without[1] = Categorical("item")
+    assert prepare_rows(table, codes, without, source="by hand").summary["leakage"] is None
+
+
 def test_polars_frames_are_taken_too(tmp_path: Path, folder: Path):
     import polars as pl
 

@@ -266,7 +266,10 @@ def test_domains_without_training_rows(tmp_path: Path):
     codes[(market == "jp") & (codes == 0)] = 1
     table = table.append_column("part", pa.array(codes))
     gone = int((market == "jp").sum())
-    with pytest.raises(DataError, match=rf"Domain 'jp' has rows but no .* \({gone} such rows\)"):
+    with pytest.raises(
+        DataError,
+        match=rf"Domain 'jp' of column 'market' has rows but no .* left without: {gone}\)",
+    ):
         prepare_table(table, FLAT, out=tmp_path / "data", split="column:part")
     assert not (tmp_path / "data").exists()
     summary = prepare_table(
@@ -403,12 +406,36 @@ def test_an_output_that_is_there_is_refused_before_reading(tmp_path: Path):
         ({"given": {"user": ["u1", "u1"], "given": [[1.0], [2.0]]}}, "1 keys have more than one"),
         ({"given": {"user": ["u1"], "given": [[float("nan")]]}}, "NaN"),
         ({"given": {"user": ["u1"], "given": [[1.0]]}, "other": {}}, "vectors for 'other'"),
+        ({"given": {"user": ["u1", "u2"], "given": ["1 2", "3"]}}, r"row 1 .* has 1 numbers, exp"),
+        ({"given": {"user": ["u1", "u2"], "given": ["1 2", "3 x"]}}, "row 1 .* holds 'x' where a"),
+        ({"given": {"user": ["u1", "u2"], "given": ["1 2", None]}}, "'given' is null in row 1"),
     ],
 )
 def test_wrong_side_tables(tables: dict[str, Any], wanted: str, tmp_path: Path):
     columns = (Vector("given", key="user"), Domain("country"), Label("click"))
     with pytest.raises(DataError, match=wanted):
         prepare_table(rows_of_every_kind(), columns, out=tmp_path / "data", vectors=tables)
+
+
+@pytest.mark.parametrize("text", ['"{0},{1}"', "{0} {1}", '"[{0}, {1}]"'])
+def test_side_tables_may_be_csv(text: str, tmp_path: Path):
+    vectors = {9: (0.5, -2.0), 3: (1e-3, 4.0), 2**53 + 1: (0.0, 1.0)}  # not in order
+    lines = [f"{key},{text.format(*numbers)}" for key, numbers in vectors.items()]
+    (tmp_path / "given.csv").write_text("\n".join(["user,given", *lines]) + "\n")
+    rows = 60
+    table = {
+        "user": np.tile([9, 3, 2**53], rows // 3),
+        "market": np.repeat(["a", "b"], rows // 2),
+        "click": np.arange(rows) // 3 % 2,
+    }
+    columns = (Vector("given", key="user"), Domain("market"), Label("click"))
+    prepare_table(table, columns, out=tmp_path / "data", vectors={"given": tmp_path / "given.csv"})
+    data = load_dataset(tmp_path / "data")
+    assert data.schema.columns[0] == Vector("given", 2, "user", values=(3, 9, 2**53 + 1))
+    wanted = np.array([vectors[key] for key in sorted(vectors)], dtype=np.float32)
+    np.testing.assert_array_equal(data.vectors["given"].numpy(), wanted)
+    unseen = sum(data.split(name).unseen["given"] for name in ("train", "validation", "test"))
+    assert unseen == rows // 3  # 2^53 has no vector, its neighbour has
 
 
 @pytest.mark.parametrize("rows", [1, 9, 10, 19, 20, 21, 30, 87])
@@ -466,17 +493,22 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
 def test_how_csv_is_written(tmp_path: Path):
     rows = [f"{i % 7}#{i % 4}#{'ab'[i % 2]}#{i // 2 % 2}" for i in range(80)]
     path = tmp_path / "rows.csv"
-    path.write_text("\n".join(["user#code#shop#label", *rows]) + "\n", encoding="utf-8")
+    rows = [f"{row}#{'null' if i % 8 == 0 else i}" for i, row in enumerate(rows)]
+    path.write_text("\n".join(["user#code#shop#label#age", *rows]) + "\n", encoding="utf-8")
     schema = tmp_path / "schema.yaml"
     schema.write_text(
         "columns:\n"
         "- {kind: categorical, name: user}\n- {kind: categorical, name: code}\n"
+        "- {kind: numeric, name: age}\n"
         "- {kind: domain, name: shop}\n- {kind: label, name: label}\n",
         encoding="utf-8",
     )
     asked = ["prepare", "table", str(path), "--schema", str(schema), "--out", str(tmp_path / "d")]
-    assert main([*asked, "--separator", "#", "--text", "code"]) == 0
-    user, code, shop = load_dataset(tmp_path / "d").schema.fields
+    assert main([*asked, "--separator", "#", "--text", "code", "--empty", "null"]) == 0
+    data = load_dataset(tmp_path / "d")
+    splits = data.summary["splits"].values()
+    assert sum(split["missing"]["age"] for split in splits) == 10
+    user, code, _, shop = data.schema.fields
     assert user.values == tuple(range(7))
     assert code.values == ("0", "1", "2", "3")
     assert shop.values == ("a", "b")

@@ -96,6 +96,15 @@ def test_rows_without_the_other_columns():
     assert concatenate([rows, rows]).categories.tolist() == [[1], [2], [1], [2]]
 
 
+def test_rows_are_joined_on_their_own_device():
+    # The device "meta" has shapes only, and refuses to meet tensors of the CPU.
+    part = Jagged(torch.zeros(3, dtype=torch.int64), torch.tensor([0, 1, 3]))
+    rows = Rows(torch.zeros(2, 1), torch.zeros(2), lists=(part,)).to("meta")
+    whole = concatenate([rows, rows])
+    assert whole.lists[0].offsets.device.type == whole.domain.device.type == "meta"
+    assert whole.lists[0].offsets.shape == (5,)
+
+
 def test_arrays_that_cannot_be_written_are_copied():
     label = np.ones(2, dtype=np.float32)
     label.flags.writeable = False

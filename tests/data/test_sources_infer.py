@@ -237,6 +237,21 @@ def test_the_verb_writes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert Domain("domain") in columns_from_yaml(out.read_text(encoding="utf-8"))
 
 
+def test_words_among_numbers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    texts = np.where(mixed(4) == 1, "NA", (mixed(50) / 8).astype(str))
+    proposed = propose(x=texts, zip_id=texts, note=np.where(mixed(4) < 2, "NA", "7"))
+    assert proposed.columns[4:] == tuple(map(Categorical, ("x", "zip_id", "note")))
+    assert [w[:33] for w in proposed.warnings] == ["x holds numbers and 'NA', and so "]
+    assert "say --empty NA." in proposed.warnings[0]
+    # As the warning says: then they are numbers, and a quarter is missing.
+    path = tmp_path / "x.csv"
+    path.write_text("x\n" + "\n".join(texts) + "\n")
+    assert main(["schema", "infer", str(path), "--empty", "NA,null"]) == 0
+    said = capsys.readouterr().out
+    assert columns_from_yaml(said) == (Numeric("x"),)
+    assert "25.0% missing" in said
+
+
 def test_the_verb_says_what_it_did_not_find(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "x.csv").write_text("a\n1\n2\n")
     out = tmp_path / "schema.yaml"

@@ -279,6 +279,27 @@ def test_the_last_batch_of_a_single_rank_may_be_short(groups: RowGroupList) -> N
     )
 
 
+@pytest.mark.parametrize("window_rows", [1, 4, 7])
+def test_windows_without_rows_are_passed_over(window_rows: int, tmp_path: Path) -> None:
+    # 16 lanes of 2 rows each: with 8 windows, the 4th and the 8th take 16 rows, others none.
+    table = pa.table({"user": range(32), "label": [0, 1] * 16, "country": ["x"] * 32})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=2)
+    schema = Schema.fit(table, (Categorical("user"), Domain("country"), Label("label")))
+    groups = list_row_groups(tmp_path, schema.raw_columns())
+    plan = WindowPlan(groups, seed=1, epoch=0, window_rows=window_rows)
+    assert 0 in [plan.window_rows(window) for window in range(1, plan.num_windows - 1)]
+    stream = stream_rows(groups, schema, 7, seed=1, window_rows=window_rows)
+    users, places = [], []
+    for batch in stream:
+        users.append(batch.categories[:, 0].tolist())
+        places.append(stream.position)
+    assert [len(part) for part in users] == [7, 7, 7, 7, 4]
+    assert sorted(user for part in users for user in part) == list(range(1, 33))
+    for done, place in enumerate(places, 1):
+        rest = stream_rows(groups, schema, 7, seed=1, window_rows=window_rows, start=place)
+        assert [batch.categories[:, 0].tolist() for batch in rest] == users[done:]
+
+
 def test_rows_of_a_schema_come_encoded_with_counts(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     num = 3000

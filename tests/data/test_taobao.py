@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -126,7 +127,7 @@ def test_vectors_are_attached_by_key(tmp_path: Path):
         (item, "item_id", list(ITEMS), item_vector),
     ):
         assert (column.key, column.values) == (key, tuple(ids))  # only what the rows need
-        assert (column.trained, column.linear) == (False, False)
+        assert (column.trained, column.linear) == (False, True)
         expected = np.array([vector_of(i) for i in ids], dtype=np.float32)
         np.testing.assert_array_equal(data.vectors[column.name].numpy(), expected)
     assert data.schema.field_names == ("user_vector", "item_vector", "theme_id")
@@ -138,10 +139,21 @@ def test_vectors_are_attached_by_key(tmp_path: Path):
     np.testing.assert_array_equal(np.array(ITEMS)[ids[:, 1] - 1], raw["item_id"])
 
 
-def test_linear_weights_are_an_option(tmp_path: Path):
-    prepare_taobao(write_raw(tmp_path / "raw"), out=tmp_path / "out", themes=2, linear=True)
+@pytest.mark.parametrize(
+    ("options", "linear"),
+    [
+        ({}, True),
+        ({"split_rule": "released"}, False),
+        ({"linear": False}, False),
+        ({"split_rule": "released", "linear": True}, True),
+    ],
+)
+def test_linear_weights_by_rule_and_by_option(
+    options: dict[str, Any], linear: bool, tmp_path: Path
+):
+    prepare_taobao(write_raw(tmp_path / "raw"), out=tmp_path / "out", themes=2, **options)
     columns = load_dataset(tmp_path / "out").schema.columns
-    assert [c.linear for c in columns if c.kind == "vector"] == [True, True]
+    assert [c.linear for c in columns if c.kind == "vector"] == [linear, linear]
 
 
 def test_the_released_split(tmp_path: Path):

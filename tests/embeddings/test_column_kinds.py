@@ -218,6 +218,18 @@ def test_a_rows_embedding_ignores_the_other_rows():
             torch.testing.assert_close(mine[0], all_rows[i], rtol=1e-14, atol=1e-14)
 
 
+@pytest.mark.parametrize("columns", [COLUMNS, COLUMNS[3:5] + COLUMNS[8:]])
+def test_no_rows_are_embedded_too(columns: tuple[Column, ...]):
+    every = len(columns) == len(COLUMNS)
+    embeddings = built(columns, TABLES if every else {})
+    ids = torch.zeros(0, 5 if every else 2, dtype=torch.int64)
+    lists = (Jagged(ids[:, 0], torch.zeros(1, dtype=torch.int64)),) if every else ()
+    out = embeddings(Batch(ids, ids[:, 0], dense=torch.zeros(0, 6), lists=lists))
+    assert out.fields.shape == (0, 7 if every else 2, 4)
+    assert out.dense.shape == (0, 1 if every else 0)
+    assert out.first_order.shape == (0,)
+
+
 def test_sparse_and_dense_gradients_agree_and_touch_the_rows_that_are_told():
     columns = (Vector("b", width=4, key="x", values=(1, 2), trained=True), *COLUMNS)
     embeddings = built(columns, {**TABLES, "b": torch.ones(2, 4)})

@@ -205,6 +205,26 @@ def test_predict_tells_what_rows_lack(
     assert "price" not in said
 
 
+def test_how_csv_is_written(trained: Path, folder: Path, tmp_path: Path, mdlora: Call) -> None:
+    table = pq.read_table(folder / "test.parquet")
+    notes = [None if i % 3 else i for i in range(table.num_rows)]
+    table = table.append_column("note", pa.array(notes, pa.int64()))
+    plain, odd = tmp_path / "plain.csv", tmp_path / "odd.csv"
+    pa_csv.write_csv(table, plain)
+    pl.from_arrow(table).write_csv(odd, separator="#", null_value="NA")  # type: ignore[union-attr]
+    written = ["--separator", "#", "--empty", "NA,-"]
+    cases: tuple[tuple[str, Path, list[str]], ...] = (("a", plain, []), ("b", odd, written))
+    for name, path, options in cases:
+        code, _, err = mdlora("predict", trained, path, "--out", tmp_path / name, *options)
+        assert code == 0, err
+        more = ["--replicates", 0, "--json", tmp_path / f"{name}.json"]
+        assert mdlora("evaluate", trained, "--data", path, *options, *more)[0] == 0
+    first, second = (pq.read_table(tmp_path / name) for name in "ab")
+    assert first["note"].to_pylist() == second["note"].to_pylist() == notes
+    assert first["score"] == second["score"]
+    assert (tmp_path / "a.json").read_text() == (tmp_path / "b.json").read_text()
+
+
 @pytest.mark.parametrize("data", ["rows.parquet", "rows.csv", "folder"])
 def test_unknown_domains_may_be_an_error(
     data: str, trained: Path, folder: Path, tmp_path: Path, mdlora: Call

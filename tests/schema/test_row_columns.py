@@ -32,6 +32,7 @@ def encode(values: Any, *columns: Column, kind: pa.DataType | None = None) -> En
         ([2**53 - 1, 2**53, 2**53 + 1], 2**53 + 1, [0, 0, 1]),  # no rounding to floats
         ([True, False], 1, [1, 0]),
         ([-3, 0], -2, [0, 1]),
+        (pa.array(np.array([3, 3.5], np.float16)), 3.5, [0, 1]),
     ],
 )
 def test_a_rating_becomes_a_label(values: Any, least: float, labels: list[int]):
@@ -78,6 +79,14 @@ def test_values_that_are_none(values: Any, column: Column, words: str):
     with pytest.raises(DataError, match=words):
         schema.encode(bad, source="f")
     assert schema.encode(bad, with_label=False).domain.tolist() == [1] * len(values)
+
+
+def test_labels_of_16_bits():
+    found = encode(pa.array(np.array([0, 1, 1], np.float16)), Label("x")).label
+    assert found is not None
+    assert found.tolist() == [0, 1, 1]
+    with pytest.raises(DataError, match="'x' is null in row 1"):
+        encode([0.0, None], Label("x"), kind=pa.float16())
 
 
 def test_weights():

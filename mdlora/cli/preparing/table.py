@@ -43,8 +43,9 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
     parser.add_argument(
         "--vectors",
         type=str | None,
-        help="NAME=FILE,...: for each vector column with a key, a Parquet file with the key's "
-        "column and, as lists under the column's own name, the vectors",
+        help="NAME=FILE,...: for each vector column with a key, a Parquet or CSV file with the "
+        "key's column and, under the column's own name, the vectors: lists, or in CSV numbers with "
+        "spaces or commas between",
     )
     switch(
         parser,

@@ -46,9 +46,9 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
     )
     parser.add_argument(
         "--vector-linear",
-        type=bool,
-        default=False,
-        help="true: the linear part of a model has a weight for each user and item",
+        type=bool | None,
+        help="true: the linear part of a model has a weight for each user and item (default: true "
+        "for the split rule paper, false for released)",
     )
     parser.add_argument("--seed", type=int, default=1, help="of themes, negatives and split")
     add_json(parser)

@@ -48,7 +48,7 @@ def read_numbered(path: str | Path, names: Sequence[str]) -> dict[str, NumberedC
             if name not in there and name not in files.partition_types:
                 raise DataError(
                     f"{file}: column {name!r} is missing. Columns there: {', '.join(there)}. "
-                    "Say which columns hold the user, the item and the domain."
+                    "Say which hold the user, the item and the domain (--user, --item, --domain)."
                 )
     inside = [name for name in names if name not in files.partition_types]
     csv = CsvOptions(types=dict.fromkeys(inside, "text"))

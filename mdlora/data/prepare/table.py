@@ -31,7 +31,7 @@ from mdlora.data.prepare.table_summary import (
 from mdlora.data.prepare.table_vectors import join_vectors
 from mdlora.data.sources import CsvOptions
 from mdlora.data.vectors import write_vectors
-from mdlora.errors import DataError
+from mdlora.errors import DataError, SchemaError
 from mdlora.files import atomic_directory, check_new_directory
 from mdlora.schema import Column, Schema, SchemaFitter, columns_from_yaml
 
@@ -69,8 +69,9 @@ def prepare_table(
             of "train", "validation" and "test".
         ratio: shares of training, validation and test: of rows, or by user of users.
         seed: of the splits "random" and "user".
-        vectors: for each vector column with a key, by its name, a Parquet file or table with the
-            keys under the key's name and the vectors, as lists, under the column's.
+        vectors: for each vector column with a key, by its name, a Parquet or CSV file or a
+            table with the keys under the key's name and the vectors under the column's: lists, or
+            texts of numbers with spaces or commas between.
         drop_domains_without_training: leave rows of such domains out, and count them, where
             they would be an error.
         csv: how CSV is written, where the files do not show it.
@@ -87,7 +88,7 @@ def prepare_table(
     """
     check_new_directory(out)
     joined, tables = join_vectors(_read_specs(columns), vectors or {})
-    specs = Schema(joined)
+    specs = _schema_of(joined, columns)
     rule = SplitRule.of(split, specs, ratio)
     rows = TableSource(source, specs, csv)
     told = progress or silent
@@ -98,6 +99,7 @@ def prepare_table(
         by_time=rule.kind == "time",
         given=rule.column,
         told=lambda done: told(f"reading, {done:,} rows", 0.0),
+        source=rows.name,
     )
     told("splitting", 0.3)
     splits = assign_splits(scanned, rule, ratio=ratio, seed=seed)
@@ -138,6 +140,15 @@ def _read_specs(columns: Sequence[Column] | str | Path) -> tuple[Column, ...]:
         cause = getattr(error, "strerror", None) or error
         raise DataError(f"Cannot read the schema {columns}: {cause}.") from error
     return columns_from_yaml(text, where=str(columns))
+
+
+def _schema_of(joined: tuple[Column, ...], columns: Sequence[Column] | str | Path) -> Schema:
+    """The specs as a schema; an error names the file that they were read from."""
+    try:
+        return Schema(joined)
+    except SchemaError as error:
+        where = f"{columns}: " if isinstance(columns, str | Path) else ""
+        raise SchemaError(f"{where}{error}") from error
 
 
 def _options(rule: SplitRule, split: str, ratio: Sequence[float], seed: int) -> dict[str, Any]:

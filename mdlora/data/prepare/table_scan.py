@@ -67,6 +67,7 @@ def scan_rows(
     by_time: bool,
     given: str | None,
     told: Callable[[int], None],
+    source: str = "",
 ) -> ScannedRows:
     """Read the rows once, chunk by chunk.
 
@@ -76,6 +77,7 @@ def scan_rows(
         by_time: read the time too.
         given: the column of given split codes, or None.
         told: told the number of rows after each chunk.
+        source: what to call all of them in an error message.
 
     Raises:
         DataError: no rows; or a value of one of these columns is null or wrong.
@@ -97,7 +99,7 @@ def scan_rows(
         rows += table.num_rows
         told(rows)
     if not rows:
-        raise DataError("There are no rows to prepare.")
+        raise DataError(f"{opening(source)}There are no rows to prepare.")
     done = {role: values.finish() for role, (_, values) in roles.items()}
     return ScannedRows(
         domain=domain.finish(),

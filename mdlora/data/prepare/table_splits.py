@@ -129,9 +129,9 @@ def check_domains(split: SplitCodes, domain: Gathered, spec: Domain, *, drop: bo
     if without.size and not drop:
         more = f" (and {without.size - 1} other domains)" if without.size > 1 else ""
         raise DataError(
-            f"Domain {values[without[0]]!r}{more} has rows but no training rows "
-            f"({sizes[without].sum()} such rows). Choose another split, or drop these rows: "
-            "--drop-domains-without-training (drop_domains_without_training=True)."
+            f"Domain {values[without[0]]!r} of column {spec.name!r}{more} has rows but no training "
+            f"rows (rows left without: {sizes[without].sum()}). Choose another split, or "
+            "drop these rows: --drop-domains-without-training (drop_domains_without_training=True)."
         )
     if drop:
         split.codes[np.isin(domain.codes, without)] = -1

@@ -11,11 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mdlora.data.prepare.vector_texts import numbers_of_texts
 from mdlora.data.sources import to_table
 from mdlora.data.vectors import check_vectors, keyed_columns
 from mdlora.errors import DataError
 from mdlora.schema import Column, Vector
-from mdlora.schema.arrow import get_column, opening, plain_column
+from mdlora.schema.arrow import check_no_nulls, get_column, is_text, opening, plain_column
 from mdlora.schema.lists import read_vectors
 
 __all__ = ["join_vectors"]
@@ -29,7 +30,8 @@ def join_vectors(
     Args:
         columns: specs.
         tables: for each vector column with a key, a table (or the path of one) with two columns:
-            the keys under the name `column.key`, the vectors under the name `column.name`.
+            the keys under the name `column.key`, the vectors under the name `column.name`: lists,
+            or texts of numbers with spaces or commas between, as in CSV.
 
     Returns:
         The columns, and the vectors (n, width) float32 of each such column, by its name.
@@ -74,7 +76,12 @@ def _join(column: Vector, table: Any) -> tuple[Vector, npt.NDArray[np.float32]]:
             f"example {twice[0].as_py()!r}. Keep one row for each key."
         )
     raw = get_column(rows, column.name, where)
-    vectors = read_vectors(raw, column.name, column.width, where)
+    if is_text(raw.type):
+        check_no_nulls(raw, column.name, where, "Leave out the rows of keys without a vector.")
+        texts = raw.combine_chunks()
+        vectors = numbers_of_texts(texts, np.arange(len(texts)), column.width, source)
+    else:
+        vectors = read_vectors(raw, column.name, column.width, where)
     order = np.asarray(pc.array_sort_indices(keys).to_numpy(), dtype=np.int64)
     values = tuple(keys.take(pa.array(order)).to_pylist())
     return replace(column, values=values, width=vectors.shape[1]), vectors[order]

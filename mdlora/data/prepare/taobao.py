@@ -6,8 +6,8 @@ positive row. Clicks whose user or item has no vector are dropped, then N themes
 user's repeated clicks on one item of a theme; negatives are drawn from the items that anyone
 clicked in the theme (as in the papers; the theme's pool of items is not used).
 
-The published code takes the first N themes of the log and gives users and items no weights in the
-linear part: `pick="first"` and `linear=False`, the defaults, as the papers' figures were made so.
+The published code takes the first N themes of the log, as `pick="first"` does, and gives users and
+items no weights in the linear part, as `linear=False` does, the default of `split_rule="released"`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def prepare_taobao(
     pick: ThemePick = "first",
     ratio: Sequence[float] = CLICK_RATIO,
     split_rule: SplitRule = "paper",
-    linear: bool = False,
+    linear: bool | None = None,
     seed: int = 1,
     progress: PrepareProgress | None = None,
 ) -> dict[str, Any]:
@@ -68,7 +68,8 @@ def prepare_taobao(
         ratio: each theme's clicks over its negatives is drawn uniformly from this range.
         split_rule: "paper" (once, stratified by theme and label) or "released" (as the published
             code splits: the test split has a lower click rate).
-        linear: whether a model's linear part has a weight for each user and item.
+        linear: whether a model's linear part has a weight for each user and item; by default
+            under the rule "paper" and not under "released".
         seed: of the themes, the negatives and the split.
         progress: called as the work goes on.
 
@@ -79,6 +80,7 @@ def prepare_taobao(
     """
     _check_options(themes, pick)
     recipe = Recipe(ratio=ratio, split_rule=split_rule, seed=seed)
+    linear = split_rule == "paper" if linear is None else linear
     check_new_directory(out)
     report = progress or silent
     files = CloudThemeFiles(Path(raw))

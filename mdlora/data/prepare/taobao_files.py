@@ -21,9 +21,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mdlora.data.prepare.taobao_csv import read_columns
+from mdlora.data.prepare.vector_texts import numbers_of_texts
 from mdlora.errors import DataError
 
 __all__ = ["CloudThemeFiles", "ThemeClicks", "VectorTable"]
@@ -120,8 +120,8 @@ class CloudThemeFiles:
             if not rows.size:
                 continue
             width = None if table is None else table.shape[1]
-            numbers = _numbers(
-                batch.column(_VECTOR).take(pa.array(rows)), rows + start, width, path
+            numbers = numbers_of_texts(
+                batch.column(_VECTOR).take(pa.array(rows)), rows + start, width, str(path)
             )
             if table is None:
                 table = np.zeros((ids.size, numbers.shape[1]), dtype=np.float32)
@@ -140,38 +140,3 @@ class CloudThemeFiles:
             f"{self.raw} holds no {name}. Files there: {some or 'none'}. "
             "Give the folder of Taobao's Cloud Theme Click data."
         )
-
-
-def _numbers(texts: pa.Array, rows: Ids, width: int | None, path: Path) -> npt.NDArray[np.float32]:
-    """Vectors (n, width) from their texts; `rows` are their places in the file."""
-    trimmed = pc.utf8_trim(texts, characters=" \t[]")
-    parts = pc.split_pattern_regex(trimmed, pattern="[ \t]*,[ \t]*|[ \t]+")
-    lengths = pc.list_value_length(parts).to_numpy()
-    width = int(lengths[0]) if width is None else width
-    if (lengths != width).any():
-        at = int(np.argmax(lengths != width))
-        raise DataError(
-            f"{path}: the vector in row {rows[at]} (counted from 0) has {lengths[at]} numbers, "
-            f"the first one has {width}. All vectors of a file must be of one width."
-        )
-    flat = parts.flatten()
-    try:
-        numbers = pc.cast(flat, pa.float32()).to_numpy()
-        bad = ~np.isfinite(numbers)
-    except pa.ArrowInvalid:
-        bad = np.array([_not_a_number(text) for text in flat.to_pylist()])
-    if bad.any():
-        at = int(np.argmax(bad))
-        raise DataError(
-            f"{path}: the vector in row {rows[at // width]} (counted from 0) holds "
-            f"{flat[at].as_py()!r:.40} where a finite number is expected."
-        )
-    return np.asarray(numbers, dtype=np.float32).reshape(-1, width)
-
-
-def _not_a_number(text: str) -> bool:
-    try:
-        pc.cast(pa.scalar(text), pa.float32())
-    except pa.ArrowInvalid:
-        return True
-    return False

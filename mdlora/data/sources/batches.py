@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
+from mdlora.config.checks import did_you_mean
 from mdlora.data.sources.csv_form import read_form
 from mdlora.data.sources.csv_options import CsvOptions, number_columns
 from mdlora.data.sources.csv_source import CsvSource
@@ -121,7 +122,7 @@ class TableReader:
             if name not in types:
                 raise DataError(
                     f"{self.files.files[0].name}: column {name!r} is missing. "
-                    f"Columns there: {', '.join(types)}."
+                    f"Columns there: {', '.join(types)}.{did_you_mean(name, types)}"
                 )
 
     @property

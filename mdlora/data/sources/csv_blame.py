@@ -59,7 +59,10 @@ def _walk(file: SourceFile, form: CsvForm, types: Mapping[str, pa.DataType], sta
     places = [(form.names.index(name), name, kind) for name, kind in types.items()]
     for number, (line, row) in enumerate(_lines(file, form)):
         if row is None:
-            return f", line {line}: a cell that begins here with a quote does not end."
+            return (
+                f", line {line}: a cell that begins here with a quote does not end. Close it, and "
+                "double each quote within a cell."
+            )
         if number < start or number == 0:
             continue
         if len(row) != len(form.names):
@@ -111,11 +114,13 @@ def _problem(cell: str, kind: pa.DataType, form: CsvForm) -> str:
     return f"which is not {word}. {advice}"
 
 
-_AS_TEXT = "Correct it, or read the column as text."
+_NO_VALUE = (
+    "Correct it, or say that it means no value (--empty), or that the column is text (--text)."
+)
 _WORDS = {
-    "int64": ("a 64-bit integer", _AS_TEXT),
-    "double": ("a number", _AS_TEXT),
-    "bool": ("true or false", _AS_TEXT),
+    "int64": ("a 64-bit integer", _NO_VALUE),
+    "double": ("a number", _NO_VALUE),
+    "bool": ("true or false", _NO_VALUE),
     "date32[day]": ("a date such as 2024-05-31", "Correct it."),
     "null": ("empty as all cells before it", "Say what the column holds."),
 }

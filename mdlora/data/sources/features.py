@@ -12,7 +12,7 @@ from mdlora.data.sources.names import is_id
 from mdlora.data.sources.sample import Profile
 from mdlora.schema import Categorical, Column, Hashed, MultiValued, Numeric, Role, Vector
 
-__all__ = ["Choice", "id_column", "propose_feature"]
+__all__ = ["Choice", "id_column", "numbers_but", "propose_feature"]
 
 _OPEN_ENDED = 50_000  # distinct values in the sample from which on a vocabulary may never end,
 _MOSTLY_NEW = 0.5  # if at least this share of the rows brings a new one
@@ -21,6 +21,8 @@ _MIN_COUNT = 5
 _AMOUNTS = 100  # distinct integers from which on they may be amounts
 _LONG_TEXT = 100  # characters on average
 _SEPARATORS = "|;,"
+_NUMBER = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
+_MOST_WORDS = 3  # other texts in a column of numbers: "NA", "null", "-"
 
 
 class Choice(NamedTuple):
@@ -67,6 +69,16 @@ def id_column(about: Profile, role: Role | None = None) -> Choice:
         column = Categorical(about.name, min_count=_MIN_COUNT)
         return Choice(column, f"{found}: rare ones are left out by min_count")
     return Choice(Categorical(about.name, role=role), found)
+
+
+def numbers_but(about: Profile) -> list[str]:
+    """The few texts in a column of texts that is otherwise, and for the most part, of numbers."""
+    if not about.is_text or is_id(about.name):
+        return []
+    others = about.values.filter(pc.invert(pc.match_substring_regex(about.values, _NUMBER)))
+    words = pc.unique(others).to_pylist()
+    mostly_numbers = 2 * len(others) < len(about.values)
+    return sorted(words) if mostly_numbers and len(words) <= _MOST_WORDS else []
 
 
 def _propose_number(about: Profile) -> Choice:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
+from mdlora.config.checks import did_you_mean
 from mdlora.data.sources.partitions import PartitionValue, column_types, read_partitions
 from mdlora.data.sources.remote import find_remote, is_hidden, open_remote
 from mdlora.errors import DataError
@@ -178,8 +179,10 @@ def _find_local(source: str) -> list[tuple[str, tuple[str, ...]]]:
         return list(_walk(path, path))
     if not glob.has_magic(source):
         near = path.parent if path.parent.is_dir() else None
-        there = sorted(p.name for p in near.iterdir())[:8] if near else []
-        known = f" In {near}: {', '.join(there) or 'nothing'}." if near else ""
+        there = sorted(p.name for p in near.iterdir()) if near else []
+        known = did_you_mean(path.name, there)
+        if near and not known:
+            known = f" In {near}: {', '.join(there[:8]) or 'nothing'}."
         raise DataError(f"There is no file or folder {source}.{known}")
     parts = path.parts
     wild = next(i for i, part in enumerate(parts) if glob.has_magic(part))

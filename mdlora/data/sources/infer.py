@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from mdlora.data.sources import names
 from mdlora.data.sources.csv_options import CsvOptions
-from mdlora.data.sources.features import Choice, id_column, propose_feature
+from mdlora.data.sources.features import Choice, id_column, numbers_but, propose_feature
 from mdlora.data.sources.sample import Profile, profile, take_sample
 from mdlora.errors import DataError
 from mdlora.schema import Categorical, Column, Domain, Hashed, Label, Time, Weight, columns_to_yaml
@@ -85,7 +86,8 @@ def infer_columns(
         raise ValueError(f"sample_rows is {sample_rows}; it must be at least 1.")
     sample = take_sample(data, sample_rows, csv)
     if not sample.rows:
-        raise DataError("There are no rows to propose a schema from.")
+        where = f"{data}: " if isinstance(data, str | Path) else ""
+        raise DataError(f"{where}There are no rows to propose a schema from.")
     table = sample.table
     abouts = [profile(name, table.column(name)) for name in table.column_names]
     choices: dict[str, Choice] = {}
@@ -104,11 +106,19 @@ def infer_columns(
     for about in abouts:
         if about.name not in choices:
             choices[about.name] = propose_feature(about)
+            if words := numbers_but(about):
+                warnings.append(
+                    f"{about.name} holds numbers and {', '.join(map(repr, words))}, and so is "
+                    "text. If no value is meant, store none, or for CSV say "
+                    f"--empty {','.join(words)}."
+                )
         column = choices[about.name].column
         if about.nulls and isinstance(column, Categorical | Hashed | Domain | Label):
+            number = pa.types.is_integer(about.values.type) and isinstance(column, Categorical)
+            advice = ", or if they are amounts set kind: numeric" if number else ""
             warnings.append(
                 f"{about.name} is empty in {about.nulls:,} rows of the sample, which a "
-                f"{column.kind} column may not be: fill in a value or drop these rows."
+                f"{column.kind} column may not be: fill in a value or drop these rows{advice}."
             )
     proposed = tuple(choice.column for a in abouts if (choice := choices[a.name]).column)
     reasons = {about.name: choices[about.name].why for about in abouts}

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 
+from mdlora.config.checks import did_you_mean
 from mdlora.errors import DataError
 
 __all__ = ["cast_columns", "common_types"]
@@ -44,9 +45,10 @@ def common_types(
             if len(found) != 1:
                 problem = "is missing" if not found else f"stands there {len(found)} times"
                 beside = f" ({first_name} has it)" if name != first_name and not found else ""
+                near = "" if found else did_you_mean(column, schema.names)
                 raise DataError(
                     f"{name}: column {column!r} {problem}{beside}. "
-                    f"Columns there: {', '.join(schema.names) or 'none'}."
+                    f"Columns there: {', '.join(schema.names) or 'none'}.{near}"
                 )
             kind = schema.field(found[0]).type
             before = types.setdefault(column, kind)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mdlora.config.checks import did_you_mean
 from mdlora.data.sources.batches import TableReader, Wanted, wanted_names
 from mdlora.data.sources.csv_options import CsvOptions
 from mdlora.data.sources.files import Files
@@ -52,9 +53,10 @@ def to_table(
         count = len(table.schema.get_all_field_indices(name))
         if count != 1:
             problem = f"stands there {count} times" if count else "is missing"
+            near = "" if count else did_you_mean(name, table.column_names)
             raise DataError(
                 f"{where}Column {name!r} {problem}. "
-                f"Columns there: {', '.join(table.column_names) or 'none'}."
+                f"Columns there: {', '.join(table.column_names) or 'none'}.{near}"
             )
     return table if names is None else table.select(names)
 

@@ -145,7 +145,9 @@ class BatchStream(IterableDataset[T]):
     def _batches(self, begin: int, end: int) -> Generator[T, None, None]:
         if begin == end:
             return
-        windows = range(self.plan.locate(begin).window, self.plan.locate(end - 1).window + 1)
+        between = range(self.plan.locate(begin).window, self.plan.locate(end - 1).window + 1)
+        # Windows that are smaller than the number of lanes may be empty.
+        windows = [window for window in between if self.plan.window_rows(window)]
         reader = SliceReader(self._arrow)
         carried: list[T] = []
         room = self._batch_size
