@@ -11,7 +11,7 @@ from mdlora.config import DEFAULT_EMBED_DIM
 from mdlora.embeddings.table import DensePart, Embeddings, PooledList
 from mdlora.embeddings.vectors import KeyedVectors
 from mdlora.errors import ConfigError
-from mdlora.schema import Domain, Schema, Vector, num_ids
+from mdlora.schema import Domain, Numeric, Schema, Vector, num_ids
 
 __all__ = [
     "build_embeddings",
@@ -21,6 +21,9 @@ __all__ = [
     "num_scaled",
     "vector_placeholders",
 ]
+
+
+_MISSING = 1  # the id of a missing number
 
 
 def embed_dim_of(schema: Schema, given: int | None) -> int:
@@ -82,7 +85,7 @@ def build_embeddings(
     keyed = keyed_vectors(schema)
     tables = dict(vectors or {})
     _check_tables(keyed, tables)
-    return Embeddings(
+    embeddings = Embeddings(
         schema.num_ids,
         embed_dim,
         first_order=first_order,
@@ -102,6 +105,11 @@ def build_embeddings(
             for c in schema.dense
         ],
     )
+    # A missing number says nothing until training shows that it does: it starts at zero.
+    missing = [i for i, c in enumerate(schema.fields) if isinstance(c, Numeric)]
+    with torch.no_grad():
+        embeddings.table[[embeddings.column_rows(i).start + _MISSING for i in missing]] = 0.0
+    return embeddings
 
 
 def _check_tables(keyed: Mapping[int, Vector], tables: Mapping[str, Tensor]) -> None:

@@ -203,6 +203,17 @@ def test_a_schema_gives_the_fields_in_order():
     torch.testing.assert_close(out.dense, batch.dense[:, 5:].double())
 
 
+def test_a_missing_number_starts_at_zero():
+    schema = Schema(
+        (Categorical("id", ("a",)), Numeric("price", edges=(1.0, 2.0)), Domain("shop", ("x",)),
+         Label("label"))
+    )  # fmt: skip
+    made = build_embeddings(schema, 3, first_order=True, init_std=1.0, vectors=None)
+    # Rows: id 0..1; price 2 (never given), 3 (missing), 4..6 (buckets); shop 7..8.
+    zero = (made.table == 0).all(1).nonzero().squeeze(1)
+    assert zero.tolist() == [0, 2, 3, 7]
+
+
 def test_a_rows_embedding_ignores_the_other_rows():
     embeddings, batch = built(), a_batch()
     whole = embeddings(batch)
