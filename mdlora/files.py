@@ -86,9 +86,15 @@ def check_new_directory(path: str | Path) -> None:
     """Refuse a place where `atomic_directory` could not work; for use before long work.
 
     Raises:
-        RunError: `path` is there already and is not an empty folder.
+        RunError: `path` is there already and is not an empty folder, or nothing can be made there.
     """
     path = Path(path)
+    above = next((parent for parent in path.absolute().parents if parent.exists()), None)
+    if above is not None and not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+        problem = "you may not write there" if above.is_dir() else "that is a file"
+        raise RunError(
+            f"{path} cannot be made in {above}: {problem}. Choose another output folder."
+        )
     if path.is_symlink() or (path.exists() and not (path.is_dir() and _is_empty(path))):
         raise RunError(
             f"{path} is there already, and is never overwritten as a whole. "

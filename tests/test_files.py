@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from mdlora.errors import DataError, RunError
-from mdlora.files import atomic_directory, atomic_file, atomic_write_bytes, atomic_write_text
+from mdlora.files import (
+    atomic_directory,
+    atomic_file,
+    atomic_write_bytes,
+    atomic_write_text,
+    check_new_directory,
+)
 
 
 def no_space(*args: object, **kwargs: object) -> None:
@@ -91,6 +97,15 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path):
     with pytest.raises(RunError, match="is there already"), atomic_directory(tmp_path / "file"):
         pytest.fail("the block must not run")
     assert (tmp_path / "run" / "x").read_text() == "1"
+
+
+def test_an_impossible_place_is_refused_before_the_work(tmp_path: Path, monkeypatch):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(RunError, match=r"in .*file: that is a file\. Choose another"):
+        check_new_directory(tmp_path / "file" / "out")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(RunError, match=r"you may not write there\. Choose another"):
+        check_new_directory(tmp_path / "new" / "out")
 
 
 def test_a_file_in_place_of_the_parent_folder(tmp_path: Path):
