@@ -51,7 +51,7 @@ def real_data() -> Path:
     """The folder with the real data sets; the test is skipped where there is none."""
     folder = os.environ.get("MDLORA_DATA")
     if not folder:
-        pytest.skip("needs real data: set MDLORA_DATA to the folder that holds ml-1m.zip")
+        pytest.skip("needs real data: set MDLORA_DATA to the folder that holds it")
     return Path(folder)
 
 

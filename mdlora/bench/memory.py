@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from mdlora.bench.apart import run_apart
 from mdlora.config import DataConfig, PlanConfig, RunConfig
 from mdlora.data import load_dataset
-from mdlora.errors import RunError
 from mdlora.training import train_config
 
-__all__ = ["peak_gigabytes", "training_peak"]
+__all__ = ["held_gigabytes", "peak_gigabytes", "training_peak"]
 
 
 def peak_gigabytes() -> float:
     """Most memory that this process has held so far, in 10^9 bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss of Linux also counts the process that started this one
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e9
+    peak = _status("VmHWM")  # ru_maxrss of Linux also counts the process that started this one
+    if peak is not None:
+        return peak
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def held_gigabytes() -> float:
+    """Memory that this process holds, in 10^9 bytes; where that is unknown, its peak so far."""
+    held = _status("VmRSS")
+    return peak_gigabytes() if held is None else held
+
+
+def _status(key: str) -> float | None:
+    """A figure of this process as Linux tells it, in 10^9 bytes; None elsewhere."""
+    status = Path("/proc/self/status")
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    found = (line for line in lines if line.startswith(f"{key}:"))
+    return next((int(line.split()[1]) * 1024 / 1e9 for line in found), None)
 
 
 def training_peak(data: Path) -> float:
@@ -34,11 +45,8 @@ def training_peak(data: Path) -> float:
     Raises:
         RunError: the run failed.
     """
-    command = [sys.executable, "-m", "mdlora.bench.memory", str(data)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RunError(f"The run whose memory is measured failed:\n{done.stderr.strip()}")
-    return float(json.loads(done.stdout)["peak_gigabytes"])
+    result = run_apart("mdlora.bench.memory", str(data), what="The run whose memory is measured")
+    return float(result["peak_gigabytes"])
 
 
 def _run(data: str) -> None:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from mdlora.bench.apart import run_apart
 from mdlora.bench.prepare_rows import write_clicks
+from mdlora.bench.results import describe_run, make_case
 from mdlora.config import check_count
-from mdlora.errors import RunError
 from mdlora.reports import Table
 from mdlora.training import Progress, SilentProgress
-from mdlora.training.environment import describe_environment
 
 __all__ = ["prepare_bench_table", "run_prepare_bench"]
 
@@ -60,21 +54,14 @@ def run_prepare_bench(
         progress.note("preparing them")
         measured = _prepare_apart(source, Path(folder) / "data", threads)
         gigabytes = source.stat().st_size / 1e9
-    made_with = describe_environment(threads, torch.device("cpu"))
     limit = _SECONDS_BAR * rows / _BAR_ROWS
     cases = [
-        _case("prepare table, wall time", measured["wall_seconds"], limit, "seconds"),
-        _case("prepare table, peak memory", measured["peak_gigabytes"], _PEAK_BAR, "GB"),
+        make_case("prepare table, wall time", measured["wall_seconds"], "bar", limit, "seconds"),
+        make_case("prepare table, peak memory", measured["peak_gigabytes"], "bar", _PEAK_BAR, "GB"),
     ]
     return {
         "cases": [{**case, "threads": threads} for case in cases],
-        "machine": made_with["processor"],
-        "date": made_with["date"],
-        "versions": {
-            "mdlora": made_with["mdlora"],
-            "python": made_with["python"],
-            **{name: version(name) for name in ("pyarrow", "numpy")},
-        },
+        **describe_run(threads, "pyarrow", "numpy"),
         "rows": rows,
         "users": users,
         "csv_gigabytes": gigabytes,
@@ -99,28 +86,9 @@ def prepare_bench_table(result: Mapping[str, Any]) -> Table:
 
 def _prepare_apart(source: Path, out: Path, threads: int) -> dict[str, float]:
     """Prepare in a fresh process: its wall seconds, CPU seconds and peak memory in 10^9 bytes."""
-    command = [
-        sys.executable,
-        "-m",
-        "mdlora.bench.prepare_apart",
-        str(source),
-        str(out),
-        str(threads),
-    ]
+    arguments = (str(source), str(out), str(threads))
     began = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wall = time.perf_counter() - began
-    if done.returncode:
-        raise RunError(f"The preparation that is measured failed:\n{done.stderr.strip()}")
-    return {"wall_seconds": wall, **json.loads(done.stdout)}
-
-
-def _case(case: str, ours: float, bar: float, unit: str) -> dict[str, Any]:
-    return {
-        "case": case,
-        "ours": ours,
-        "competitor": "bar",
-        "competitor_value": bar,
-        "unit": unit,
-        "ratio": ours / bar,
-    }
+    measured = run_apart(
+        "mdlora.bench.prepare_apart", *arguments, what="The preparation that is measured"
+    )
+    return {"wall_seconds": time.perf_counter() - began, **measured}

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from mdlora.bench.results import describe_run, make_case, spread_of
 from mdlora.bench.stream_apart import BATCH_SIZE, WAYS, read_apart, share_statistic
 from mdlora.bench.stream_rows import COLUMNS, NUM_FILES, write_stream_files
 from mdlora.bench.train import bench_table
@@ -19,7 +16,6 @@ from mdlora.config import check_count
 from mdlora.errors import ConfigError
 from mdlora.reports import Table
 from mdlora.training import Progress, SilentProgress
-from mdlora.training.environment import describe_environment
 
 __all__ = ["run_stream_bench", "stream_table"]
 
@@ -82,20 +78,13 @@ def run_stream_bench(
                 progress.note(f"run {run + 1} of {runs}: {way}, {seconds:.2f} CPU s")
         chi_square, degrees = share_statistic(folder, _SHARE_BATCHES)
     spread = dict(_spread(measured))
-    made_with = describe_environment(1, torch.device("cpu"))
     cases = [
         *_cases(spread),
-        _case("domain shares", chi_square / degrees, "chance", 1.0, "chi²/df"),
+        make_case("domain shares", chi_square / degrees, "chance", 1.0, "chi²/df"),
     ]
     return {
         "cases": [{**case, "threads": 1} for case in cases],
-        "machine": made_with["processor"],
-        "date": made_with["date"],
-        "versions": {
-            "mdlora": made_with["mdlora"],
-            "python": made_with["python"],
-            **{name: version(name) for name in ("torch", "pyarrow")},
-        },
+        **describe_run(1, "torch", "pyarrow"),
         "runs": runs,
         "rows": rows,
         "group_rows": group_rows,
@@ -124,15 +113,7 @@ def _spread(
             "MB above imports": [r["megabytes"] for r in results],
         }
         for figure, values in figures.items():
-            yield (
-                f"{way}: {figure}",
-                {
-                    "median": statistics.median(values),
-                    "min": min(values),
-                    "max": max(values),
-                    "values": values,
-                },
-            )
+            yield f"{way}: {figure}", spread_of(values)
 
 
 def _cases(spread: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -140,19 +121,10 @@ def _cases(spread: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         own = spread[f"{_OURS}: {figure}"]["median"]
         for rival in WAYS:
             if rival != _OURS:
-                yield _case("stream", own, rival, spread[f"{rival}: {figure}"]["median"], figure)
+                yield make_case(
+                    "stream", own, rival, spread[f"{rival}: {figure}"]["median"], figure
+                )
     rate = spread[f"{_OURS}: rows per CPU second"]["median"]
-    yield _case("stream", rate, "bar", _RATE_BAR, "rows per CPU second")
+    yield make_case("stream", rate, "bar", _RATE_BAR, "rows per CPU second")
     peak = spread[f"{_OURS}: MB above imports"]["max"]
-    yield _case("peak memory", peak, "bar", _MEMORY_BAR, "MB above imports")
-
-
-def _case(case: str, ours: float, competitor: str, value: float, unit: str) -> dict[str, Any]:
-    return {
-        "case": case,
-        "ours": ours,
-        "competitor": competitor,
-        "competitor_value": value,
-        "unit": unit,
-        "ratio": ours / value,
-    }
+    yield make_case("peak memory", peak, "bar", _MEMORY_BAR, "MB above imports")

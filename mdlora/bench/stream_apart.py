@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
 import sys
 import time
 import warnings
@@ -19,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from mdlora.bench.memory import peak_gigabytes
+from mdlora.bench.apart import run_apart
+from mdlora.bench.memory import held_gigabytes, peak_gigabytes
 from mdlora.bench.stream_rows import COLUMNS, DOMAIN_SHARES
 from mdlora.data.streaming import stream_batches
-from mdlora.errors import RunError
 
 __all__ = ["BATCH_SIZE", "WAYS", "read_apart", "share_statistic"]
 
@@ -42,12 +41,7 @@ def read_apart(way: str, folder: Path) -> dict[str, float]:
     Raises:
         RunError: the process failed.
     """
-    command = [sys.executable, "-m", "mdlora.bench.stream_apart", way, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RunError(f"Reading by {way} failed:\n{done.stderr.strip()}")
-    result: dict[str, float] = json.loads(done.stdout)
-    return result
+    return run_apart("mdlora.bench.stream_apart", way, str(folder), what=f"Reading by {way}")
 
 
 def share_statistic(folder: Path, batches: int) -> tuple[float, int]:
@@ -128,7 +122,7 @@ def _run(way: str, folder: str) -> None:
     pa.set_cpu_count(1)
     # Torch warns of Arrow's read-only memory; nobody writes to it here.
     warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-    before = _memory_now()
+    before = held_gigabytes()
     started, cpu = time.perf_counter(), _cpu_seconds()
     rows = 0
     for batch in WAYS[way](folder):
@@ -137,7 +131,7 @@ def _run(way: str, folder: str) -> None:
         "rows": rows,
         "wall_seconds": time.perf_counter() - started,
         "cpu_seconds": _cpu_seconds() - cpu,
-        "megabytes": 1000 * peak_gigabytes() - before,
+        "megabytes": 1000 * (peak_gigabytes() - before),
     }
     sys.stdout.write(json.dumps(result))
 
@@ -146,16 +140,6 @@ def _cpu_seconds() -> float:
     """Of this process, and of its children that have ended."""
     both = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, both))
-
-
-def _memory_now() -> float:
-    """Memory that this process holds, in 10^6 bytes; where that is unknown, its peak so far."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    return 1000 * peak_gigabytes()
 
 
 if __name__ == "__main__":

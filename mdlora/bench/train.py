@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import math
-import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from mdlora.bench.deepctr import deepctr_epoch, load_deepctr
 from mdlora.bench.memory import training_peak
 from mdlora.bench.ours import PHASES, our_epoch
+from mdlora.bench.results import describe_run, make_case, spread_of
 from mdlora.bench.rows import sample_rows, write_synthetic
 from mdlora.config import TrainingConfig, check_count
 from mdlora.data import Dataset, load_dataset
 from mdlora.reports import Table
 from mdlora.training import Progress, SilentProgress
 from mdlora.training.batches import PhaseRows
-from mdlora.training.environment import describe_environment, use_threads
+from mdlora.training.environment import use_threads
 
 __all__ = ["bench_table", "run_train_bench"]
 
@@ -81,17 +78,9 @@ def run_train_bench(
         peak = training_peak(folder)
         num_rows = len(chosen.label)
         spread = {name: _summary(name, seconds, num_rows) for name, seconds in values.items()}
-    made_with = describe_environment(threads, torch.device("cpu"))
-    packages = ("torch", "numpy", "deepctr-torch")
     return {
         "cases": [{**case, "threads": threads} for case in _cases(spread, peak)],
-        "machine": made_with["processor"],
-        "date": made_with["date"],
-        "versions": {
-            "mdlora": made_with["mdlora"],
-            "python": made_with["python"],
-            **{name: version(name) for name in packages},
-        },
+        **describe_run(threads, "torch", "numpy", "deepctr-torch"),
         "runs": runs,
         "rows": num_rows,
         "data": "synthetic" if data is None else str(data),
@@ -164,18 +153,13 @@ def _summary(name: str, seconds: list[float], num_rows: int) -> dict[str, Any]:
         values = [1e6 * s / num_steps for s in seconds]
     else:
         values = [num_rows / s for s in seconds]
-    return {
-        "median": statistics.median(values),
-        "min": min(values),
-        "max": max(values),
-        "values": values,
-    }
+    return spread_of(values)
 
 
 def _cases(spread: Mapping[str, Any], peak: float) -> Iterator[dict[str, Any]]:
     for backbone in _BACKBONES:
         rival = max(_RIVALS, key=lambda name: spread[f"{backbone} {name}"]["median"])
-        yield _case(
+        yield make_case(
             f"train {backbone}",
             spread[f"{backbone} mdlora"]["median"],
             rival,
@@ -186,19 +170,8 @@ def _cases(spread: Mapping[str, Any], peak: float) -> Iterator[dict[str, Any]]:
     for step in PHASES:
         if step != "base":
             own = spread[f"step {step}"]["median"]
-            yield _case(f"step {step}", own, "our base step", base, "CPU microseconds")
-    yield _case("peak memory mlora", peak, "bar", _PEAK_BAR, "GB")
-
-
-def _case(case: str, ours: float, competitor: str, value: float, unit: str) -> dict[str, Any]:
-    return {
-        "case": case,
-        "ours": ours,
-        "competitor": competitor,
-        "competitor_value": value,
-        "unit": unit,
-        "ratio": ours / value,
-    }
+            yield make_case(f"step {step}", own, "our base step", base, "CPU microseconds")
+    yield make_case("peak memory mlora", peak, "bar", _PEAK_BAR, "GB")
 
 
 def _number(value: float) -> str:

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pytest
 
-from mdlora.bench import prepare as prepare_bench
 from mdlora.bench import prepare_bench_table, run_prepare_bench
 from mdlora.bench.prepare_rows import COLUMNS, write_clicks
 from mdlora.cli.main import main
@@ -72,7 +71,7 @@ def test_a_failure_says_why(monkeypatch: pytest.MonkeyPatch):
     def fail(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", "No space left.\n")
 
-    monkeypatch.setattr(prepare_bench.subprocess, "run", fail)
+    monkeypatch.setattr(subprocess, "run", fail)
     with pytest.raises(RunError, match=r"that is measured failed:\nNo space left\.$"):
         run_prepare_bench(rows=1000)
 

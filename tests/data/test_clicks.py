@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -317,9 +316,8 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["prepare", "clicks", str(tmp_path / "no.csv"), "--out", "x"]) == 1
 
 
-@pytest.mark.skipif("MDLORA_DATA" not in os.environ, reason="MDLORA_DATA is not set")
-def test_taobao_ad_clicks_with_vectors(tmp_path: Path):
-    raw = Path(os.environ["MDLORA_DATA"]) / "taobao-ad-clicks.csv.gz"
+def test_taobao_ad_clicks_with_vectors(tmp_path: Path, real_data: Path):
+    raw = real_data / "taobao-ad-clicks.csv.gz"
     summary = prepare_clicks(raw, out=tmp_path / "out", vectors="svd:16", split_rule="released")
     rates = [summary["splits"][s]["click_rate"] for s in SPLITS]
     assert rates[0] > rates[1] > rates[2]

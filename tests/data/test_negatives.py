@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -262,12 +261,11 @@ def test_bad_split_options():
         split_codes("released", one, one, np.zeros(2), seed=1)
 
 
-@pytest.mark.skipif("MDLORA_DATA" not in os.environ, reason="MDLORA_DATA is not set")
-def test_taobao_ad_clicks():
+def test_taobao_ad_clicks(real_data: Path):
     """The real clicks: exact, and the released rule has the shape of the papers' table."""
     import polars as pl
 
-    table = pl.read_csv(Path(os.environ["MDLORA_DATA"]) / TAOBAO)
+    table = pl.read_csv(real_data / TAOBAO)
     clicks = [table[name].to_numpy() for name in ("domain", "user_id", "item_id")]
     drawn = sample_negatives(*clicks, seed=1)
     names = ["domain", "user", "item"]

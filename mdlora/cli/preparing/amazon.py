@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mdlora.cli.parsing import add_json, make_parser, parse, split_list, switch, write_json
+from mdlora.cli.parsing import add_json, make_parser, parse, switch, write_json
+from mdlora.cli.preparing.negatives import add_sampling, read_sampling
 from mdlora.cli.preparing.progress import prepare_progress
 
 __all__ = ["run"]
@@ -24,19 +25,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="FILE, or NAME=FILE")
     parser.add_argument("--out", type=str, required=True, help="the data folder to make")
-    parser.add_argument(
-        "--ratio",
-        type=str,
-        default="0.2,0.5",
-        help="range of a domain's clicks over its negatives; each domain draws its own",
-    )
-    parser.add_argument(
-        "--split-rule",
-        type=Literal["paper", "released"],
-        default="paper",
-        help="paper: once, stratified by domain and label; released: as the papers' authors "
-        "published it, with more negatives in the test split",
-    )
+    add_sampling(parser)
     parser.add_argument(
         "--csv-order",
         type=Literal["auto", "user-item", "item-user"],
@@ -54,8 +43,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
         summary = prepare_amazon(
             category_files(options.files),
             out=Path(options.out),
-            ratio=split_list(options.ratio, "--ratio", float),
-            split_rule=options.split_rule,
+            **read_sampling(options),
             csv_order=options.csv_order,
             skip_bad_lines=options.skip_bad_lines,
             seed=options.seed,

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mdlora.cli.parsing import add_json, make_parser, parse, split_list, write_json
+from mdlora.cli.parsing import add_json, make_parser, parse, write_json
+from mdlora.cli.preparing.negatives import add_sampling, read_sampling
 
 __all__ = ["run"]
 
@@ -31,19 +32,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--user", type=str, default="user_id", help="the column of users")
     parser.add_argument("--item", type=str, default="item_id", help="the column of items")
     parser.add_argument("--domain", type=str, default="domain", help="the column of domains")
-    parser.add_argument(
-        "--ratio",
-        type=str,
-        default="0.2,0.5",
-        help="range of a domain's clicks over its negatives; each domain draws its own",
-    )
-    parser.add_argument(
-        "--split-rule",
-        type=Literal["paper", "released"],
-        default="paper",
-        help="paper: once, stratified by domain and label; released: as the papers' authors "
-        "published it, with more negatives in the test split",
-    )
+    add_sampling(parser)
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn")
     parser.add_argument(
         "--vectors",
@@ -77,8 +66,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
         user=options.user,
         item=options.item,
         domain=options.domain,
-        ratio=split_list(options.ratio, "--ratio", float),
-        split_rule=options.split_rule,
+        **read_sampling(options),
         seed=options.seed,
         vectors=options.vectors,
         vector_share=options.vector_share,

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mdlora.cli.parsing import add_json, make_parser, parse, split_list, write_json
+from mdlora.cli.parsing import add_json, make_parser, parse, write_json
+from mdlora.cli.preparing.negatives import add_sampling, read_sampling
 from mdlora.cli.preparing.progress import prepare_progress
 
 __all__ = ["run"]
@@ -31,19 +32,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
         default="first",
         help="first: the first themes of the log; random: drawn by --seed",
     )
-    parser.add_argument(
-        "--ratio",
-        type=str,
-        default="0.2,0.5",
-        help="range of a domain's clicks over its negatives; each domain draws its own",
-    )
-    parser.add_argument(
-        "--split-rule",
-        type=Literal["paper", "released"],
-        default="paper",
-        help="paper: once, stratified by domain and label; released: as the papers' authors "
-        "published it, with more negatives in the test split",
-    )
+    add_sampling(parser)
     parser.add_argument(
         "--vector-linear",
         type=bool | None,
@@ -62,8 +51,7 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
             out=Path(options.out),
             themes=options.themes,
             pick=options.pick,
-            ratio=split_list(options.ratio, "--ratio", float),
-            split_rule=options.split_rule,
+            **read_sampling(options),
             linear=options.vector_linear,
             seed=options.seed,
             progress=progress,
