@@ -36,6 +36,7 @@ from mdlora.schema import (
     Vector,
     Weight,
 )
+from mdlora.training import SilentProgress
 
 
 @pytest.fixture(autouse=True)
@@ -199,3 +200,70 @@ def every_kind(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     out = tmp_path_factory.mktemp("every") / "kind"
     write_dataset(out, prepared)
     return load_dataset(out)
+
+
+class Killed(BaseException):
+    """Ends training where it stands, as SIGKILL would: nothing catches it, nothing is saved."""
+
+
+class KillAt(SilentProgress):
+    """Ends training in this process after so many steps of a phase; notes where epochs began."""
+
+    def __init__(self, phase: str, step: int) -> None:
+        self.wanted, self.left = phase, step
+        self.current = ""
+        self.began: list[tuple[int, int]] = []
+
+    def phase(self, name: str, epoch: int, total_rows: int, done_rows: int) -> None:
+        self.current = name
+        self.began.append((total_rows, done_rows))
+
+    def advance(self, rows: int) -> None:
+        if self.current == self.wanted:
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+
+
+# A process of its own that is killed by SIGKILL: some milliseconds after some steps of a phase,
+# so in the midst of a step, an evaluation, or a checkpoint that is being written.
+_SIGKILL = """
+import os, random, signal, sys, threading, time
+from mdlora.training import SilentProgress, resume
+
+run, phase, steps, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+
+def kill():
+    time.sleep(seconds)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Killer(SilentProgress):
+    current, left = "", steps
+
+    def phase(self, name, epoch, total_rows, done_rows):
+        self.current = name
+
+    def advance(self, rows):
+        if self.current == phase:
+            self.left -= 1
+            if self.left == 0:
+                threading.Thread(target=kill, daemon=True).start()
+
+resume(run, progress=Killer())
+"""
+
+
+@pytest.fixture
+def kill_at() -> type[KillAt]:
+    return KillAt
+
+
+@pytest.fixture
+def killed() -> type[BaseException]:
+    return Killed
+
+
+@pytest.fixture(scope="session")
+def sigkill_script() -> str:
+    """Resumes a run, and is killed: RUN PHASE STEPS SECONDS are its arguments."""
+    return _SIGKILL

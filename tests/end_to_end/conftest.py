@@ -33,40 +33,6 @@ START = (
 )
 
 
-class Killed(BaseException):
-    """Ends training where it stands, as SIGKILL would: nothing catches it, nothing is saved."""
-
-
-class KillAt:
-    """A Progress that ends training after so many steps of one phase (in this process)."""
-
-    def __init__(self, phase: str, step: int) -> None:
-        self.wanted, self.left = phase, step
-        self.current = ""
-
-    def phase(self, name: str, epoch: int, total_rows: int, done_rows: int) -> None:
-        self.current = name
-
-    def advance(self, rows: int) -> None:
-        if self.current == self.wanted:
-            self.left -= 1
-            if self.left == 0:
-                raise Killed
-
-    def note(self, text: str) -> None:
-        pass
-
-
-@pytest.fixture
-def kill_at() -> Callable[[str, int], KillAt]:
-    return KillAt
-
-
-@pytest.fixture
-def killed() -> type[BaseException]:
-    return Killed
-
-
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """3,000 rows of 5 domains: 1,800 to train on, 8 batches of 256."""

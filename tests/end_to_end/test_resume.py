@@ -155,34 +155,6 @@ def test_metrics_that_were_lost(
         resume(tmp_path / "run")
 
 
-# A process of its own that is killed by SIGKILL: some milliseconds after some steps of a phase,
-# so in the midst of a step, an evaluation, or a checkpoint that is being written.
-_KILLED = """
-import os, random, signal, sys, threading, time
-from mdlora.training import SilentProgress, resume
-
-run, phase, steps, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-
-def kill():
-    time.sleep(seconds)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-class Killer(SilentProgress):
-    current, left = "", steps
-
-    def phase(self, name, epoch, total_rows, done_rows):
-        self.current = name
-
-    def advance(self, rows):
-        if self.current == phase:
-            self.left -= 1
-            if self.left == 0:
-                threading.Thread(target=kill, daemon=True).start()
-
-resume(run, progress=Killer())
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seconds", [0.0, 60.0])
@@ -193,6 +165,7 @@ def test_ten_real_kills_in_each_phase(
     start_command: list[str],
     make_config: Callable[..., RunConfig],
     assert_same_run: Callable[[Path, Path], None],
+    sigkill_script: str,
 ) -> None:
     sections: dict[str, Any] = {
         "training": {"batch_size": 16, "checkpoint_seconds": seconds},
@@ -217,7 +190,7 @@ def test_ten_real_kills_in_each_phase(
         for number in range(10):
             steps = 1 if seconds == 0 and number else rng.randint(1, 12)
             arguments = [run, phase, steps, rng.uniform(0, 0.03)]
-            done = subprocess.run([sys.executable, "-c", _KILLED, *map(str, arguments)])
+            done = subprocess.run([sys.executable, "-c", sigkill_script, *map(str, arguments)])
             assert done.returncode == -signal.SIGKILL, (phase, number)
     resume(run)
     assert_same_run(run, tmp_path / "whole")

@@ -26,7 +26,7 @@ from mdlora.data.prepare import prepare_synthetic
 from mdlora.errors import ConfigError, DataError
 from mdlora.experiments import compare
 from mdlora.model import CTRModel
-from mdlora.training import Run, SilentProgress, resume, train, train_config
+from mdlora.training import Run, resume, train, train_config
 from mdlora.training.batches import PhaseRows
 from mdlora.training.plan import make_plan
 from mdlora.training.source import MemorySource, RowRules, Step
@@ -262,29 +262,6 @@ def test_rows_of_stopped_experts_are_left_out_and_the_loss_keeps_its_scale(
     assert [step.batch for step in epoch.steps()] == [None] * 15
 
 
-class _Killed(BaseException):
-    """Ends training where it stands: nothing catches it, nothing is saved."""
-
-
-class _KillAt(SilentProgress):
-    """Raises after so many steps of a phase."""
-
-    def __init__(self, phase: str, step: int, what: type[BaseException] = _Killed) -> None:
-        self.wanted, self.left, self.what = phase, step, what
-        self.current = ""
-        self.began: list[tuple[int, int]] = []
-
-    def phase(self, name: str, epoch: int, total_rows: int, done_rows: int) -> None:
-        self.current = name
-        self.began.append((total_rows, done_rows))
-
-    def advance(self, rows: int) -> None:
-        if self.current == self.wanted:
-            self.left -= 1
-            if self.left == 0:
-                raise self.what
-
-
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "hidden values": ("moe-mlora", {"data": {"oov_rate": 0.1}}),
     "catch-up, by steps": (
@@ -302,7 +279,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_killed_run_goes_on_in_the_middle_of_an_epoch(
-    name: str, streamed: TinyConfig, tmp_path: Path
+    name: str, streamed: TinyConfig, tmp_path: Path, kill_at: Any, killed: type[BaseException]
 ):
     method, sections = VARIANTS[name]
     sections = {**sections, "training": {"checkpoint_seconds": 0, **sections.get("training", {})}}
@@ -313,20 +290,20 @@ def test_a_killed_run_goes_on_in_the_middle_of_an_epoch(
     kills = [(phases[0], 3), *((phase, rng.randint(2, 6)) for phase in phases)]
     out, middle = tmp_path / "killed", 0
     for number, kill in enumerate(kills):
-        progress = _KillAt(*kill)
+        progress = kill_at(*kill)
         begin = partial(train_config, config, load_dataset(config.data.path))
-        with pytest.raises(_Killed):
+        with pytest.raises(killed):
             (resume if number else begin)(out, progress=progress)
         middle += number > 0 and 0 < progress.began[0][1] < ROWS
     assert middle or "an epoch" in name
     assert_same(resume(out), whole)
 
 
-def test_ctrl_c_saves_and_the_run_goes_on(streamed: TinyConfig, tmp_path: Path):
+def test_ctrl_c_saves_and_the_run_goes_on(streamed: TinyConfig, tmp_path: Path, kill_at: Any):
     config = streamed("base", training={"checkpoint_seconds": 1e9})
     whole = run_of(config, tmp_path / "whole")
 
-    class Pressed(_KillAt):
+    class Pressed(kill_at):
         def advance(self, rows: int) -> None:
             self.left -= 1
             if self.left == 0:
@@ -336,52 +313,29 @@ def test_ctrl_c_saves_and_the_run_goes_on(streamed: TinyConfig, tmp_path: Path):
         train_config(
             config, load_dataset(config.data.path), tmp_path / "run", progress=Pressed("", 7)
         )
-    progress = _KillAt("", 0)
+    progress = kill_at("", 0)
     assert_same(resume(tmp_path / "run", progress=progress), whole)
     assert progress.began[0] == (ROWS, 7 * BATCH)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_real_kills(streamed: TinyConfig, tmp_path: Path):
+def test_real_kills(
+    streamed: TinyConfig, tmp_path: Path, kill_at: Any, killed: type[BaseException],
+    sigkill_script: str,
+):  # fmt: skip
     config = streamed("moe-mlora", training={"checkpoint_seconds": 0}, data={"oov_rate": 0.1})
     whole = run_of(config, tmp_path / "whole")
     out = tmp_path / "run"
-    with pytest.raises(_Killed):
-        train_config(config, load_dataset(config.data.path), out, progress=_KillAt("backbone", 2))
+    with pytest.raises(killed):
+        train_config(config, load_dataset(config.data.path), out, progress=kill_at("backbone", 2))
     rng = random.Random(1)
     for phase in ("backbone", "experts", "gate"):
         for _ in range(3):
             arguments = [str(out), phase, str(rng.randint(1, 5)), str(rng.uniform(0, 0.03))]
-            done = subprocess.run([sys.executable, "-c", _SIGKILL, *arguments])
+            done = subprocess.run([sys.executable, "-c", sigkill_script, *arguments])
             assert done.returncode == -signal.SIGKILL, phase
     assert_same(resume(out), whole)
-
-
-_SIGKILL = """
-import os, signal, sys, threading, time
-from mdlora.training import SilentProgress, resume
-
-run, wanted, steps, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-
-def kill():
-    time.sleep(seconds)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-class Killer(SilentProgress):
-    current, left = "", steps
-
-    def phase(self, name, epoch, total_rows, done_rows):
-        self.current = name
-
-    def advance(self, rows):
-        if self.current == wanted:
-            self.left -= 1
-            if self.left == 0:
-                threading.Thread(target=kill, daemon=True).start()
-
-resume(run, progress=Killer())
-"""
 
 
 def test_one_file_and_a_folder_of_parts_have_the_same_rows(
