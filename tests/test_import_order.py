@@ -15,7 +15,7 @@ PACKAGE = Path(mdlora.__file__).parent
 ORDER: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("files", "seeds", "version"),  # leaf helpers
-    ("types",),
+    ("types", "compiled"),
     ("config",),
     ("schema", "layers", "metrics"),
     ("adapters",),

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mdlora.compiled import can_compile
 from mdlora.errors import ConfigError
 
 __all__ = ["Dropout", "ReLUDropout"]
@@ -24,18 +26,22 @@ _HALF = _LEVELS // 2
 _BITS = torch.tensor([[1], [2], [4], [8], [16], [32], [64], [128]], dtype=torch.uint8)
 
 
+def _draw(like: Tensor, threshold: int, generator: torch.Generator | None) -> Tensor:
+    """Random bytes: at half a bit for each unit of `like`, and some to spare, else a byte."""
+    per_word = 64 if threshold == _HALF else 8
+    words = torch.empty(-(-like.numel() // per_word), dtype=torch.int64, device=like.device)
+    words.random_(-(2**63), None, generator=generator)  # the full range: all 64 bits count
+    return words.view(torch.uint8)
+
+
 def _draw_keep(like: Tensor, threshold: int, generator: torch.Generator | None) -> Tensor:
     """1 for units to keep and 0 for others: uint8, in the shape of `like`."""
-    num = like.numel()
-    per_word = 64 if threshold == _HALF else 8
-    words = torch.empty(-(-num // per_word), dtype=torch.int64, device=like.device)
-    words.random_(-(2**63), None, generator=generator)  # the full range: all 64 bits count
-    keep = words.view(torch.uint8)
+    keep = _draw(like, threshold, generator)
     if threshold == _HALF:
         keep = (keep & _BITS.to(like.device)).ne_(0).view(-1)
     else:
         keep.ge_(threshold)
-    return keep[:num].view(like.shape)
+    return keep[: like.numel()].view(like.shape)
 
 
 class _ReLUDropoutFunction(torch.autograd.Function):
@@ -56,6 +62,34 @@ class _ReLUDropoutFunction(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (y,) = ctx.saved_tensors
         return torch.ops.aten.threshold_backward(grad, y, 0).mul_(ctx.scale), None, None
+
+
+class _CompiledReLUDropout(torch.autograd.Function):
+    """The same, bit for bit, in one pass each way; x is overwritten."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, threshold: int, generator: torch.Generator | None) -> Tensor:
+        from mdlora.compiled import relu_dropout as kernels
+
+        scale = np.float32(_LEVELS / (_LEVELS - threshold))
+        drawn = _draw(x, threshold, generator).numpy()
+        units = x.detach().view(-1).numpy()
+        if threshold == _HALF:
+            kernels.relu_keep_bits(units, drawn, scale)
+        else:
+            kernels.relu_keep_bytes(units, drawn, threshold, scale)
+        ctx.mark_dirty(x)
+        ctx.alive, ctx.scale = drawn, scale
+        ctx.back = kernels.pass_alive_bits if threshold == _HALF else kernels.pass_alive_bytes
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        of_x = torch.empty_like(grad, memory_format=torch.contiguous_format)
+        arrays = grad.contiguous().view(-1).numpy(), ctx.alive
+        ctx.back(*arrays, ctx.scale, of_x.view(-1).numpy())
+        return of_x, None, None
 
 
 class Dropout(nn.Module):
@@ -97,13 +131,23 @@ class Dropout(nn.Module):
 class ReLUDropout(Dropout):
     """relu(x), then dropout in training mode. Shapes: (...) -> (...).
 
+    With `in_place`, x may be overwritten while training, as by nn.ReLU(inplace=True).
+
     Raises:
         ConfigError: dropout is not in [0, 1).
     """
+
+    def __init__(self, dropout: float = 0.0, *, in_place: bool = False) -> None:
+        super().__init__(dropout)
+        self.in_place = in_place
 
     def forward(self, x: Tensor) -> Tensor:
         """Rectify and, while training, drop."""
         if not self.drops:
             return torch.relu(x)
-        y: Tensor = _ReLUDropoutFunction.apply(x, self.threshold, self.generator)
+        if can_compile(x):
+            x = x if self.in_place else x.clone()
+            y: Tensor = _CompiledReLUDropout.apply(x, self.threshold, self.generator)
+        else:
+            y = _ReLUDropoutFunction.apply(x, self.threshold, self.generator)
         return y

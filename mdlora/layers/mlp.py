@@ -39,7 +39,7 @@ class MLP(nn.Module):
         super().__init__()
         widths = [in_features, *hidden]
         self.linears = nn.ModuleList(dense(i, o) for i, o in pairwise(widths))
-        self.activations = nn.ModuleList(ReLUDropout(dropout) for _ in hidden)
+        self.activations = nn.ModuleList(ReLUDropout(dropout, in_place=True) for _ in hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run all layers."""
