@@ -9,6 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # One thread a test process: on few or shared cores more threads are slower, often by far.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
+CASE ?= all
 DATA ?=
 JSON ?=
 
@@ -41,8 +42,8 @@ format: $(DEV)  ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(DEV)  ## training speed and memory: make bench [DATA=folder] [JSON=file]
-	$(BIN)/mdlora bench train $(if $(DATA),--data $(DATA)) $(if $(JSON),--json $(JSON))
+bench: $(DEV)  ## speed and memory, an hour: make bench [CASE=train] [DATA=folder] [JSON=file]
+	$(BIN)/mdlora bench $(CASE) $(if $(DATA),--data $(DATA)) $(if $(JSON),--json $(JSON))
 
 clean:  ## remove caches and build outputs; keeps .venv, demo and runs
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,6 +15,7 @@ from mdlora.backbones import Backbone, Inputs, ListInput, build_backbone
 from mdlora.config import BackboneConfig, DomainAdapters, MoEMLoRA, counted
 from mdlora.embeddings import build_embeddings, embed_dim_of, field_names, num_scaled
 from mdlora.errors import AdapterError
+from mdlora.fast_scorer import FastScorer
 from mdlora.row_scorer import RowScorer
 from mdlora.schema import Schema
 from mdlora.seeds import derive_seed
@@ -156,6 +157,12 @@ class CTRModel(RowScorer):
                 embedded, domain=batch.domain, expert=expert, sorted_rows=sorted_rows
             )
         return logits
+
+    def fast_scorer(self) -> FastScorer:
+        """As `RowScorer.fast_scorer`: by compiled kernels, where the model allows it."""
+        self.eval()
+        parts = self.embeddings, self.backbone, self.adapted
+        return FastScorer(self, parts, names=self.schema.field_names)
 
     @property
     def has_gate(self) -> bool:

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from mdlora.backbones import BACKBONES, options_of
-from mdlora.cli.bench import CASES
+from mdlora.cli.bench import EVERY
 from mdlora.cli.main import VERBS, main
 from mdlora.cli.parsing import parse
 from mdlora.cli.prepare import KINDS
@@ -128,7 +128,7 @@ def known_options(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
     """The options of each command, by its name in the reference."""
     found = {}
     preparing = [f"prepare {kind}" for kind in KINDS]
-    measuring = [f"bench {case}" for case in CASES]
+    measuring = [f"bench {case}" for case in EVERY]
     for name in ("demo", "schema infer", *preparing, "train", "evaluate", "predict", "compare",
                  "league", "models", *measuring):  # fmt: skip
         parser = run_verb(name.split(), take_parser, monkeypatch).parser

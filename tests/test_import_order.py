@@ -20,6 +20,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("schema", "layers", "metrics"),
     ("adapters",),
     ("data", "embeddings", "backbones"),
+    ("fast_scorer",),
     ("row_scorer",),
     ("model",),
     ("domain_models",),

@@ -8,8 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from mdlora.adapters.kernels import merged, update
+from mdlora.adapters.low_rank import (
+    CompiledUpdate,
+    LowRankUpdate,
+    adapted_linear,
+    can_add,
+    updated,
+)
+from mdlora.adapters.mixed import MixedUpdate
 from mdlora.adapters.rank import RankChoice, choose_rank
-from mdlora.adapters.routes import ExpertRoute, Route
+from mdlora.adapters.routes import ExpertRoute, MixtureRoute, Route
 from mdlora.config import DomainAdapters, MLoRA, counted
 from mdlora.errors import AdapterError
 from mdlora.layers import segment_product
@@ -27,13 +35,24 @@ class Bank(nn.Module, ABC):
 
     bias: Tensor | None
 
+    sparse_gradients: bool = False
+    """Whether gradients may be sparse: then what learns from them must know such."""
+
     @property
     @abstractmethod
     def num_experts(self) -> int:
         """K."""
 
-    def forward(self, x: Tensor, route: Route, output: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, route: Route, output: Tensor | None = None, *, in_place: bool = False
+    ) -> Tensor:
         """What the adapters add for x, or `output` (B, ..., O) with it added.
+
+        Args:
+            x: the layer's input.
+            route: how much of each adapter a row gets.
+            output: the layer's output.
+            in_place: `output` may be overwritten: nobody else has it.
 
         Raises:
             AdapterError: x has another number of rows than the route.
@@ -45,15 +64,17 @@ class Bank(nn.Module, ABC):
                 "batch."
             )
         if x.dim() == 2:  # no views: they keep autograd from adding gradients of x in place
-            return self.update(x, route, output)
+            return self.update(x, route, output, in_place)
         route = route.repeat(x.shape[1:-1].numel())
         if output is not None:
             output = output.flatten(0, -2)
-        total = self.update(x.flatten(0, -2), route, output)
+        total = self.update(x.flatten(0, -2), route, output, in_place)
         return total.view(*x.shape[:-1], total.shape[-1])
 
     @abstractmethod
-    def update(self, x: Tensor, route: Route, output: Tensor | None) -> Tensor:
+    def update(
+        self, x: Tensor, route: Route, output: Tensor | None, in_place: bool = False
+    ) -> Tensor:
         """As `forward`, for x (B, I) whose rows are those of the route."""
 
     @abstractmethod
@@ -95,9 +116,32 @@ class AdapterBank(Bank):
         """R."""
         return self.down.shape[1]
 
-    def update(self, x: Tensor, route: Route, output: Tensor | None) -> Tensor:
+    def update(
+        self, x: Tensor, route: Route, output: Tensor | None, in_place: bool = False
+    ) -> Tensor:
         """As `forward`, for x (B, I) whose rows are those of the route."""
-        return update(x, self.down, self.up, self.bias, route, output)
+        mine = self.down, self.up, self.bias
+        if not can_add(route, x, *mine, output):
+            return update(x, *mine, route, output)
+        if output is None:
+            output, in_place = x.new_zeros(len(x), self.up.shape[2]), True
+        return updated(output, x, self.compiled_update(route), in_place=in_place)
+
+    def can_take_over(self, x: Tensor, layer: nn.Linear, route: Route) -> bool:
+        """Whether `taken_over` can stand in for calls of the layer itself."""
+        tensors = self.down, self.up, self.bias, layer.weight, layer.bias
+        return can_add(route, x, *tensors)
+
+    def taken_over(self, x: Tensor, layer: nn.Linear, route: Route) -> Tensor:
+        """The layer's output (B, O) with what the adapters add, as one node of the graph."""
+        return adapted_linear(x, layer, self.compiled_update(route))
+
+    def compiled_update(self, route: Route) -> CompiledUpdate:
+        """The update by compiled kernels, where they can run."""
+        mine = self.down, self.up, self.bias
+        if isinstance(route, MixtureRoute):
+            return MixedUpdate(*mine, route)
+        return LowRankUpdate(*mine, route, sparse=self.sparse_gradients)
 
     def merged(self, x: Tensor, layer: nn.Linear, route: ExpertRoute) -> Tensor:
         """The layer's output (B, O) with what the adapters add, where `can_merge` allows it."""
@@ -132,7 +176,9 @@ class FullBank(Bank):
         """K."""
         return self.delta.shape[0]
 
-    def update(self, x: Tensor, route: Route, output: Tensor | None) -> Tensor:
+    def update(
+        self, x: Tensor, route: Route, output: Tensor | None, in_place: bool = False
+    ) -> Tensor:
         """As `forward`, for x (B, I) whose rows are those of the route."""
         few = self.num_experts <= _FEW_EXPERTS or torch.compiler.is_compiling()
         if isinstance(route, ExpertRoute) and route.experts.shape[1] == 1 and not few:

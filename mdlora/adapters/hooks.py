@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from mdlora.adapters.low_rank import CompiledUpdate
     from mdlora.adapters.routed import RoutedModule
 
 __all__ = ["AddUpdate", "BeginPass", "EndPass", "TakeOver"]
@@ -19,6 +20,11 @@ class AddUpdate:
         self.adapted = adapted
         self.index = index
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it does nothing now, so that the layer need not be called for its sake."""
+        return self.adapted.route_mode == "none"
+
     def __call__(
         self,
         layer: nn.Module,
@@ -27,13 +33,22 @@ class AddUpdate:
         output: Tensor,
     ) -> Tensor:
         """The output with the update."""
-        return self.adapted.add_update(self.index, args[0] if args else kwargs["input"], output)
+        x = args[0] if args else kwargs["input"]
+        return self.adapted.add_update(self.index, layer, x, output)
+
+    def can_fuse(self, layer: nn.Module, x: Tensor) -> bool:
+        """Whether `fused` can stand in for a call, for rows like x, in a step that learns."""
+        return self.adapted.can_fuse(self.index, layer, x)
+
+    def fused(self, x: Tensor) -> CompiledUpdate:
+        """What is to be added, for x, the layer's input."""
+        return self.adapted.fused(self.index, x)
 
 
 class TakeOver:
-    """Pre-forward hook of one layer, for rows that are said to be sorted.
+    """Pre-forward hook of one layer.
 
-    Where one product can give the layer's output with its update, the layer itself is handed no
+    Where one step can give the layer's output with its update, the layer itself is handed no
     rows, and `AddUpdate` gives the output that was made here.
     """
 
@@ -41,11 +56,20 @@ class TakeOver:
         self.adapted = adapted
         self.index = index
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it does nothing now, so that the layer need not be called for its sake."""
+        return self.adapted.route_mode == "none"
+
     def __call__(self, layer: nn.Linear, args: tuple[Tensor, ...]) -> tuple[Tensor] | None:
         """No rows for the layer, or None to leave it alone."""
         if not args or not self.adapted.take_over(self.index, layer, args[0]):
             return None
         return (args[0][:0].detach(),)
+
+    def can_fuse(self, layer: nn.Module, x: Tensor) -> bool:
+        """Whatever `AddUpdate` says: a fused step needs nothing of this hook."""
+        return True
 
 
 class BeginPass:

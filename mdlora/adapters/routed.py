@@ -15,6 +15,7 @@ from mdlora.adapters.domain_input import DomainInput
 from mdlora.adapters.gate import Gate
 from mdlora.adapters.kernels import can_merge
 from mdlora.adapters.learning import LearningCheck
+from mdlora.adapters.low_rank import CompiledUpdate
 from mdlora.adapters.norms import hold_statistics
 from mdlora.adapters.routes import Route
 from mdlora.adapters.state import Routing, ThreadState
@@ -149,24 +150,53 @@ class RoutedModule(nn.Module):
             self._end(routing, None)
 
     def take_over(self, index: int, layer: nn.Linear, x: Tensor) -> bool:
-        """Make the whole output of target `index` in one product, where that can be done."""
+        """Make the whole output of target `index` in one step, where that can be done."""
         routing = self._state.current
-        if routing is None or not routing.sorted_rows or self.route_mode != "own":
-            return False
-        bank, route = self.bank_of(index), routing.own()
-        alone = len(layer._forward_hooks) == len(layer._forward_pre_hooks) == 1
+        bank = self.bank_of(index)
         if (
-            not isinstance(bank, AdapterBank)
-            or type(layer) is not nn.Linear  # or it may compute something else than x W + b
-            or not alone  # a hook of somebody else would see no rows
-            or x.shape[0] != route.num_rows
-            or not can_merge(x, layer.weight, route)
+            routing is None
+            or self.route_mode == "none"
+            or not torch.is_grad_enabled()
+            or not isinstance(bank, AdapterBank)
+            or not _is_plain(layer)
+            or x.shape[0] != routing.domain.shape[0]
         ):
             return False
-        routing.ready[index] = bank.merged(x, layer, route)
+        if self.route_mode == "own" and not bank.can_take_over(x, layer, routing.own()):
+            if not routing.sorted_rows or not can_merge(x, layer.weight, routing.own()):
+                return False
+            routing.ready[index] = bank.merged(x, layer, routing.own())
+            return True
+        route = self._route(index, routing, x)
+        if not bank.can_take_over(x, layer, route):
+            return False
+        routing.ready[index] = bank.taken_over(x, layer, route)
         return True
 
-    def add_update(self, index: int, x: Tensor, output: Tensor) -> Tensor:
+    def can_fuse(self, index: int, layer: nn.Module, x: Tensor) -> bool:
+        """Whether `fused` has an update for target `index`, given rows x of the whole batch."""
+        routing, bank = self._state.current, self.bank_of(index)
+        if (
+            routing is None
+            or not isinstance(bank, AdapterBank)
+            or not isinstance(layer, nn.Linear)
+            or not _is_plain(layer)
+            or x.shape[0] != routing.domain.shape[0]
+        ):
+            return False
+        return bank.can_take_over(x, layer, routing.own())
+
+    def fused(self, index: int, x: Tensor) -> CompiledUpdate:
+        """The update of target `index`, whose input is x, to be fused with the layer."""
+        routing = self._state.current
+        assert routing is not None, "can_fuse has said no"
+        routing.called.add(index)
+        route = self._route(index, routing, x)
+        bank = self.bank_of(index)
+        assert isinstance(bank, AdapterBank)
+        return bank.compiled_update(route)
+
+    def add_update(self, index: int, layer: nn.Module, x: Tensor, output: Tensor) -> Tensor:
         """Output of target `index` with its adapters' update; called by the layer's hook."""
         if self.route_mode == "none":
             return output
@@ -191,7 +221,8 @@ class RoutedModule(nn.Module):
                 index, x.unflatten(0, (ids, each)), routing, output.unflatten(0, (ids, each))
             )
             return updated.flatten(0, 1)
-        return self._updated(index, x, routing, output)
+        in_place = x.dim() == 2 and _is_plain(layer)
+        return self._updated(index, x, routing, output, in_place)
 
     def bank_of(self, index: int) -> Bank:
         """The adapters of target `index`."""
@@ -209,6 +240,11 @@ class RoutedModule(nn.Module):
         assert isinstance(gate, Gate)
         return gate
 
+    def give_sparse_gradients(self, may: bool) -> None:
+        """Whether gradients of adapters may be sparse: only where what learns from them knows."""
+        for index in range(len(self.banks)):
+            self.bank_of(index).sparse_gradients = may
+
     def adapter_parameters(self) -> list[nn.Parameter]:
         """The parameters of banks and gates."""
         return [*self.banks.parameters(), *self.gates.parameters()]
@@ -218,16 +254,20 @@ class RoutedModule(nn.Module):
         if self._called is not None:
             self._refuse_missed(self._called)
 
-    def _updated(self, index: int, x: Tensor, routing: Routing, output: Tensor) -> Tensor:
-        if self.route_mode == "own":
-            route: Route = routing.own()
-        else:
-            which = self.gate_index(index)
-            if which not in routing.gated:
-                routing.gated[which] = self.gates[which](routing.domain, x)
-            route = routing.gated[which]
-        total: Tensor = self.banks[index](x, route, output)
+    def _updated(
+        self, index: int, x: Tensor, routing: Routing, output: Tensor, in_place: bool = False
+    ) -> Tensor:
+        route = self._route(index, routing, x)
+        total: Tensor = self.banks[index](x, route, output, in_place=in_place)
         return total
+
+    def _route(self, index: int, routing: Routing, x: Tensor) -> Route:
+        if self.route_mode == "own":
+            return routing.own()
+        which = self.gate_index(index)
+        if which not in routing.gated:
+            routing.gated[which] = self.gates[which](routing.domain, x)
+        return routing.gated[which]
 
     def _begin(self, routing: Routing) -> None:
         if "module" in self._frozen:
@@ -271,3 +311,9 @@ class RoutedModule(nn.Module):
         raise AdapterError(
             f"{name} got {counted(rows, 'row')} but {counted(ids, 'domain id')}: {hint}"
         )
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether the layer computes x W + b, and nobody's hooks but ours see its input and output."""
+    alone = len(layer._forward_hooks) == len(layer._forward_pre_hooks) == 1
+    return type(layer) is nn.Linear and alone

@@ -12,9 +12,26 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mdlora.config import counted
+from mdlora.errors import AdapterError
 from mdlora.layers import Segments, make_segments
 
-__all__ = ["ExpertRoute", "MixtureRoute", "Route", "Runs"]
+__all__ = ["ExpertRoute", "MixtureRoute", "Pairs", "Route", "Runs"]
+
+Integers = npt.NDArray[np.int64]
+
+
+class Pairs(NamedTuple):
+    """Pairs of a row and an adapter that it uses, sorted by adapter; n of them, S adapters.
+
+    `pairs` (n,) are their places in `experts`, `rows` (n,) their rows; those of adapter `used[s]`
+    begin at `starts[s]` (S + 1,).
+    """
+
+    pairs: Integers
+    rows: Integers
+    starts: Integers
+    used: Integers
 
 
 class Runs(NamedTuple):
@@ -64,6 +81,7 @@ class ExpertRoute:
         self._one_hot: dict[torch.dtype, Tensor] = {}
         self._segments: Segments | None = None
         self._runs: Runs | None = None
+        self._pairs: Pairs | None = None
         self._repeated: dict[int, ExpertRoute] = {1: self}
 
     @property
@@ -107,6 +125,29 @@ class ExpertRoute:
             self._segments = make_segments(self.flat_experts(), self.num_experts)
         return self._segments
 
+    def row_weights(self, dtype: torch.dtype) -> Tensor | None:
+        """The weights (B, k); None where all are one."""
+        return None if self.weights is None else self.weights.to(dtype).contiguous()
+
+    def pairs(self) -> Pairs:
+        """Rows by adapter, for compiled kernels; on a CPU.
+
+        Raises:
+            AdapterError: an adapter is not there.
+        """
+        if self._pairs is None:
+            from mdlora.compiled.low_rank import group_pairs
+
+            experts = self.experts.contiguous().view(-1).numpy()
+            *found, wrong = group_pairs(experts, self.experts.shape[1], self.num_experts)
+            if wrong:
+                raise AdapterError(
+                    f"{counted(wrong, 'row')} name an adapter above {self.num_experts - 1}: "
+                    f"there are {self.num_experts}, numbered from 0; -1 is none."
+                )
+            self._pairs = Pairs(*found)
+        return self._pairs
+
     @property
     def is_single(self) -> bool:
         """Whether each row has one adapter, with weight one, or none."""
@@ -120,6 +161,12 @@ class ExpertRoute:
 
     def used(self) -> Tensor | None:
         """(K,) bool: which experts have rows that give them weight; None where all have."""
+        if self._pairs is not None and self.weights is None:
+            if len(self._pairs.used) == self.num_experts:
+                return None
+            found = torch.zeros(self.num_experts, dtype=torch.bool)
+            found[torch.from_numpy(self._pairs.used)] = True
+            return found
         if self._runs is not None:
             counts = self._runs.counts
             return None if counts.all() else torch.from_numpy(counts > 0)

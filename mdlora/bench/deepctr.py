@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import sys
 import threading
-import time
-import warnings
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-import torch
-
-from mdlora.config import BackboneConfig, TrainingConfig
-from mdlora.embeddings import embed_dim_of
+from mdlora.bench.foreign import silenced
+from mdlora.bench.network import Network
+from mdlora.bench.timing import Epoch
 from mdlora.errors import MissingExtraError
-from mdlora.schema import Schema
 from mdlora.training.batches import PhaseRows
 
-__all__ = ["deepctr_epoch", "load_deepctr"]
+__all__ = ["deepctr_epoch", "deepctr_model", "load_deepctr"]
 
 _CLASSES = {"deepfm": "DeepFM", "wdl": "WDL"}
-
-
-@contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Keep its messages, warnings and seeds to itself."""
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-        warnings.catch_warnings(),
-        torch.random.fork_rng(devices=[]),
-    ):
-        warnings.simplefilter("ignore")
-        yield
 
 
 @contextlib.contextmanager
@@ -64,7 +46,7 @@ def load_deepctr() -> Any:
         MissingExtraError: it is not installed.
     """
     try:
-        with _silenced(), _without_requests():
+        with silenced(), _without_requests():
             import deepctr_torch.inputs
             import deepctr_torch.models
     except ImportError as error:
@@ -75,35 +57,47 @@ def load_deepctr() -> Any:
     return deepctr_torch
 
 
-def deepctr_epoch(backbone: str, schema: Schema, rows: PhaseRows, *, l2: float) -> float:
-    """CPU seconds of one epoch of `fit`, with our protocol's sizes and no validation.
-
-    Args:
-        backbone: "deepfm" or "wdl".
-        schema: of the rows.
-        rows: the training rows.
-        l2: its penalty on whole embedding and linear tables; its default is 1e-5.
-    """
+def deepctr_model(network: Network, *, l2: float) -> Any:
+    """Its model, compiled; see `deepctr_epoch`."""
     package = load_deepctr()
-    size, training = BackboneConfig(name=backbone), TrainingConfig()
-    width = embed_dim_of(schema, size.embed_dim)
-    with _silenced():
+    schema = network.schema
+    with silenced():
         columns = [
-            package.inputs.SparseFeat(name, vocabulary_size=ids, embedding_dim=width)
+            package.inputs.SparseFeat(name, vocabulary_size=ids, embedding_dim=network.embed_dim)
             for name, ids in zip(schema.field_names, schema.num_ids, strict=True)
         ]
-        model = getattr(package.models, _CLASSES[backbone])(
+        columns += [package.inputs.DenseFeat(name, 1) for name in network.numbers]
+        model = getattr(package.models, _CLASSES[network.backbone])(
             columns,
             columns,
-            dnn_hidden_units=size.hidden,
-            dnn_dropout=size.dropout,
+            dnn_hidden_units=network.config.hidden,
+            dnn_dropout=network.config.dropout,
             l2_reg_embedding=l2,
             l2_reg_linear=l2,
         )
         model.compile("adam", "binary_crossentropy", metrics=[])
-        ids = rows.categories.numpy()
-        inputs = {name: ids[:, i] for i, name in enumerate(schema.field_names)}
-        label = rows.label.numpy()
-        started = time.process_time()
-        model.fit(inputs, label, batch_size=training.batch_size, epochs=1, verbose=0, shuffle=True)
-        return time.process_time() - started
+    return model
+
+
+def deepctr_epoch(network: Network, rows: PhaseRows, *, l2: float) -> Epoch:
+    """An epoch of its `fit`, with our protocol's sizes and no validation.
+
+    Args:
+        network: what is trained.
+        rows: the training rows.
+        l2: its penalty on whole embedding and linear tables; its default is 1e-5.
+    """
+    model, schema = deepctr_model(network, l2=l2), network.schema
+    inputs = {name: rows.categories[:, i].numpy() for i, name in enumerate(schema.field_names)}
+    if rows.dense is not None:
+        inputs |= {name: rows.dense[:, i].numpy() for i, name in enumerate(network.numbers)}
+    label = rows.label.numpy()
+
+    def run() -> None:
+        with silenced():
+            model.fit(
+                dict(inputs), label, batch_size=network.batch_size, epochs=1, verbose=0,
+                shuffle=True,
+            )  # fmt: skip
+
+    return Epoch(run, len(rows), network.batch_size)

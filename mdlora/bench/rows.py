@@ -13,9 +13,11 @@ from mdlora.errors import ConfigError
 from mdlora.schema import Categorical, Domain, Label
 from mdlora.training.batches import PhaseRows
 
-__all__ = ["sample_rows", "write_synthetic"]
+__all__ = ["MOVIES", "USERS", "sample_rows", "write_synthetic"]
 
-_USERS, _MOVIES, _ROWS = 6040, 3706, 1_000_209  # MovieLens-1M
+USERS, MOVIES = 6040, 3706
+"""Of MovieLens-1M."""
+_ROWS = 1_000_209
 _WOMEN, _CLICKS = 0.28, 0.58
 
 
@@ -28,10 +30,10 @@ def write_synthetic(out: Path, *, rows: int | None = None) -> None:
     """
     num = _ROWS if rows is None else rows
     rng = np.random.default_rng(1)
-    gender = np.where(rng.random(_USERS) < _WOMEN, "F", "M")
-    user = rng.integers(0, _USERS, num)
+    gender = np.where(rng.random(USERS) < _WOMEN, "F", "M")
+    user = rng.integers(0, USERS, num)
     # A few movies have most of the rows, as in a real log.
-    movie = (_MOVIES * rng.random(num) ** 2.5).astype(np.int64)
+    movie = (MOVIES * rng.random(num) ** 2.5).astype(np.int64)
     label = (rng.random(num) < _CLICKS).astype(np.int64)
     table = pa.table(
         {"user_id": user, "movie_id": movie, "gender": pa.array(gender[user]), "label": label}

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mdlora.bench.results import describe_run, make_case, spread_of
+from mdlora.bench.case import BenchCase
+from mdlora.bench.results import cases_table, describe_run, make_case, spread_of
 from mdlora.bench.stream_apart import BATCH_SIZE, WAYS, read_apart, share_statistic
 from mdlora.bench.stream_rows import COLUMNS, NUM_FILES, write_stream_files
-from mdlora.bench.train import bench_table
 from mdlora.config import check_count
 from mdlora.errors import ConfigError
 from mdlora.reports import Table
 from mdlora.training import Progress, SilentProgress
 
-__all__ = ["run_stream_bench", "stream_table"]
+__all__ = ["CASE", "run_stream_bench", "stream_table"]
 
 _OURS = "mdlora"
 _LEAST_ROWS = 1000 * NUM_FILES
@@ -99,7 +98,7 @@ def stream_table(result: Mapping[str, Any]) -> Table:
         f"Streaming: medians of {result['runs']} runs over {result['rows']:,} rows of "
         f"{len(COLUMNS)} columns ({result['machine']}, {result['date']})"
     )
-    return replace(bench_table(result), caption=caption)
+    return cases_table(caption, result["cases"])
 
 
 def _spread(
@@ -125,6 +124,23 @@ def _cases(spread: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                     "stream", own, rival, spread[f"{rival}: {figure}"]["median"], figure
                 )
     rate = spread[f"{_OURS}: rows per CPU second"]["median"]
-    yield make_case("stream", rate, "bar", _RATE_BAR, "rows per CPU second")
+    unit = "rows per CPU second"
+    yield make_case("stream", rate, "bar", _RATE_BAR, unit, bar=("at_least", 1.0))
     peak = spread[f"{_OURS}: MB above imports"]["max"]
-    yield make_case("peak memory", peak, "bar", _MEMORY_BAR, "MB above imports")
+    unit = "MB above imports"
+    yield make_case("peak memory", peak, "bar", _MEMORY_BAR, unit, bar=("at_most", 1.0))
+
+
+CASE = BenchCase(
+    about="Read made-up files, each sorted by domain, into shuffled batches: beside "
+    "pyarrow.dataset and a torch DataLoader, each time in a fresh process.",
+    example="mdlora bench stream --rows 40000000 --json benchmarks/stream.json",
+    run=run_stream_bench,
+    table=stream_table,
+    options={
+        "rows": "rows of all files together",
+        "group_rows": "rows of a row group (default: 16 groups a file, 131,072 rows at most)",
+        "runs": "rounds; medians count",
+    },
+    small={"rows": _LEAST_ROWS, "runs": 1},
+)

@@ -1,88 +1,111 @@
-"""Training speed and memory: ours beside DeepCTR-Torch, and adapters beside no adapters."""
+"""Training speed and memory: ours beside others' loops, and adapters beside no adapters."""
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mdlora.bench.deepctr import deepctr_epoch, load_deepctr
+from mdlora.bench.case import BenchCase
 from mdlora.bench.memory import training_peak
-from mdlora.bench.ours import PHASES, our_epoch
-from mdlora.bench.results import describe_run, make_case, spread_of
+from mdlora.bench.network import Network
+from mdlora.bench.ours import PHASES, OurTraining
+from mdlora.bench.peers import PACKAGES, PEERS, load_peers
+from mdlora.bench.results import Bar, cases_table, compare_spreads, describe_run, make_case
 from mdlora.bench.rows import sample_rows, write_synthetic
-from mdlora.config import TrainingConfig, check_count
+from mdlora.bench.timing import Epoch, Seconds, cpu_rates, step_times, time_rounds, wall_rates
+from mdlora.config import check_count
 from mdlora.data import Dataset, load_dataset
 from mdlora.reports import Table
 from mdlora.training import Progress, SilentProgress
 from mdlora.training.batches import PhaseRows
 from mdlora.training.environment import use_threads
 
-__all__ = ["bench_table", "run_train_bench"]
+__all__ = ["CASE", "bench_table", "run_train_bench"]
 
 _ROWS = 150_000
 _WARM_UP_ROWS = 20_480
 _PEAK_BAR = 1.2
 _BACKBONES = ("deepfm", "wdl")
-_RIVALS = {"DeepCTR-Torch": 1e-5, "DeepCTR-Torch without L2": 0.0}
+_BARS: dict[str, Bar] = {
+    "DeepCTR-Torch": ("at_least", 4.0),
+    "torch-rechub": ("at_least", 4.0),
+    "plain PyTorch loop": ("at_least", 2.5),
+}
+"""Of rows per CPU second with one thread."""
 
-Epoch = Callable[[PhaseRows], float]
+_RATE, _WALL_RATE, _STEP = "rows per CPU second", "rows per second", "CPU microseconds"
+
+Build = Callable[[PhaseRows], Epoch]
 
 
 def run_train_bench(
-    data: str | Path | None,
+    data: str | Path | None = None,
     *,
     runs: int = 5,
     threads: int = 1,
     rows: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Measure training: rows per CPU second, the cost of adapters, and peak memory.
+    """Measure training: rows per CPU second, the cost of adapters, and, of one thread, peak memory.
 
-    Each round measures every competitor once, in turn, so that a machine that gets slower hits
-    all of them. An epoch counts whole, shuffle included, evaluation left out, on both sides.
-    DeepCTR-Torch runs with and without its L2 penalty, and the faster of the two is compared.
+    DeepFM against DeepFM and WDL against WDL, with the protocol's settings. Each round measures
+    every competitor once, in turn, so that a machine that gets slower hits all of them. An epoch
+    counts whole, shuffle included, evaluation left out. Others run with their penalty on weights
+    and with none, and the faster of the two is compared. With several threads, rows per second
+    by the clock on the wall are compared too.
 
     Args:
         data: a prepared data folder (MovieLens-1M by gender for the published figures); None
             makes random rows of that shape.
         runs: rounds; the medians count.
-        threads: CPU threads of both sides.
+        threads: CPU threads of everybody.
         rows: training rows of a measured epoch, the same for all; default 150,000.
         progress: told of each measurement.
 
     Returns:
         {"cases": [...], "machine", "date", "versions", "runs", "rows", "data", "spread"}. A case
         has "case", "ours", "competitor", "competitor_value", "unit", "ratio" (ours /
-        competitor_value) and "threads"; "spread" has median, min, max and all values of
-        everything that was measured.
+        competitor_value) and "threads"; "ratio_range" where rounds are paired, and "bar" and
+        "met" where it has a bar. "spread" has median, min, max and all values of everything that
+        was measured.
 
     Raises:
-        MissingExtraError: DeepCTR-Torch is not installed.
+        MissingExtraError: DeepCTR-Torch or torch-rechub is not installed.
         ConfigError: runs, threads or rows is below 1.
     """
     check_count("runs", runs, low=1)
     check_count("threads", threads, low=1)
     check_count("rows", rows, low=1, optional=True)
-    load_deepctr()
+    load_peers()
     progress = progress or SilentProgress()
     with _folder(data, rows) as folder, use_threads(threads):
         dataset = load_dataset(folder)
         chosen = sample_rows(dataset, _ROWS if rows is None else rows)
-        values = _measure(_epochs(dataset), chosen, runs, progress)
-        progress.note("peak memory")
-        peak = training_peak(folder)
-        num_rows = len(chosen.label)
-        spread = {name: _summary(name, seconds, num_rows) for name, seconds in values.items()}
+        builds = _builds(dataset)
+        few = PhaseRows.with_expert(chosen.slice(0, _WARM_UP_ROWS))
+        for build in builds.values():
+            build(few).run()
+        epochs = {name: build(chosen) for name, build in builds.items()}
+        seconds = time_rounds(epochs, runs, progress)
+        cases = []
+        if threads == 1:
+            progress.note("peak memory")
+            peak, bar = training_peak(folder), _PEAK_BAR
+            cases = [make_case("peak memory mlora", peak, "bar", bar, "GB", bar=("at_most", 1.0))]
+    spread = {name: _summary(name, epochs[name], took) for name, took in seconds.items()}
+    cases = [*_train_cases(spread, _RATE, barred=threads == 1), *_step_cases(spread), *cases]
+    if threads > 1:
+        wall = {name: wall_rates(epochs[name], took) for name, took in seconds.items()}
+        cases += _train_cases(wall, _WALL_RATE, barred=False)
+        spread |= {f"{name}: {_WALL_RATE}": found for name, found in wall.items()}
     return {
-        "cases": [{**case, "threads": threads} for case in _cases(spread, peak)],
-        **describe_run(threads, "torch", "numpy", "deepctr-torch"),
+        "cases": [{**case, "threads": threads} for case in cases],
+        **describe_run(threads, "torch", "numpy", *PACKAGES),
         "runs": runs,
-        "rows": num_rows,
+        "rows": len(chosen),
         "data": "synthetic" if data is None else str(data),
         "spread": spread,
     }
@@ -90,22 +113,12 @@ def run_train_bench(
 
 def bench_table(result: Mapping[str, Any]) -> Table:
     """The cases of a result, one a row."""
-    rows = tuple(
-        (
-            case["case"],
-            _number(case["ours"]),
-            case["competitor"],
-            _number(case["competitor_value"]),
-            case["unit"],
-            f"{case['ratio']:.2f}",
-        )
-        for case in result["cases"]
-    )
+    threads = result["cases"][0]["threads"]
     caption = (
-        f"Training speed and memory: medians of {result['runs']} runs over {result['rows']:,} rows "
-        f"({result['machine']}, {result['date']})"
+        f"Training speed and memory: medians of {result['runs']} runs over {result['rows']:,} "
+        f"rows, threads: {threads} ({result['machine']}, {result['date']})"
     )
-    return Table(caption, ("case", "ours", "against", "its value", "unit", "ratio"), rows)
+    return cases_table(caption, result["cases"])
 
 
 @contextmanager
@@ -120,59 +133,69 @@ def _folder(data: str | Path | None, rows: int | None) -> Iterator[Path]:
         yield out
 
 
-def _epochs(dataset: Dataset) -> dict[str, Epoch]:
-    """What a round measures, by name: seconds of an epoch over the given rows."""
-    epochs: dict[str, Epoch] = {}
+def _builds(dataset: Dataset) -> dict[str, Build]:
+    """What a round measures, by name: makes an epoch over the given rows."""
+
+    def ours(step: str, backbone: str) -> Build:
+        return lambda rows: OurTraining(step, backbone, dataset.schema, rows).epoch
+
+    def theirs(build: Callable[[Network, PhaseRows], Epoch], network: Network) -> Build:
+        return lambda rows: build(network, rows)
+
+    builds: dict[str, Build] = {}
     for backbone in _BACKBONES:
-        epochs[f"{backbone} mdlora"] = partial(our_epoch, "base", backbone, dataset)
-        for rival, l2 in _RIVALS.items():
-            epochs[f"{backbone} {rival}"] = partial(deepctr_epoch, backbone, dataset.schema, l2=l2)
+        network = Network(schema=dataset.schema, backbone=backbone)
+        builds[f"{backbone} mdlora"] = ours("base", backbone)
+        for settings in PEERS.values():
+            for name, build in settings.items():
+                builds[f"{backbone} {name}"] = theirs(build, network)
     for step in PHASES:
-        epochs[f"step {step}"] = partial(our_epoch, step, "wdl", dataset)
-    return epochs
+        builds[f"step {step}"] = ours(step, "wdl")
+    return builds
 
 
-def _measure(
-    epochs: Mapping[str, Epoch], rows: PhaseRows, runs: int, progress: Progress
-) -> dict[str, list[float]]:
-    few = PhaseRows.with_expert(rows.slice(0, _WARM_UP_ROWS))
-    seconds: dict[str, list[float]] = {name: [] for name in epochs}
-    for epoch in epochs.values():
-        epoch(few)
-    for run in range(runs):
-        for name, epoch in epochs.items():
-            seconds[name].append(epoch(rows))
-            progress.note(f"run {run + 1} of {runs}: {name}, {seconds[name][-1]:.2f} CPU s")
-    return seconds
-
-
-def _summary(name: str, seconds: list[float], num_rows: int) -> dict[str, Any]:
+def _summary(name: str, epoch: Epoch, seconds: list[Seconds]) -> dict[str, Any]:
     """Rows per CPU second, or microseconds of a step where the name says so."""
-    if name.startswith("step "):
-        num_steps = math.ceil(num_rows / TrainingConfig().batch_size)
-        values = [1e6 * s / num_steps for s in seconds]
-    else:
-        values = [num_rows / s for s in seconds]
-    return spread_of(values)
+    return (
+        step_times(epoch, seconds, 1e6) if name.startswith("step ") else cpu_rates(epoch, seconds)
+    )
 
 
-def _cases(spread: Mapping[str, Any], peak: float) -> Iterator[dict[str, Any]]:
+def _train_cases(spread: Mapping[str, Any], unit: str, *, barred: bool) -> Iterator[dict[str, Any]]:
     for backbone in _BACKBONES:
-        rival = max(_RIVALS, key=lambda name: spread[f"{backbone} {name}"]["median"])
-        yield make_case(
-            f"train {backbone}",
-            spread[f"{backbone} mdlora"]["median"],
-            rival,
-            spread[f"{backbone} {rival}"]["median"],
-            "rows per CPU second",
-        )
-    base = spread["step base"]["median"]
+        for peer, settings in PEERS.items():
+            rival = max(settings, key=lambda name: spread[f"{backbone} {name}"]["median"])
+            yield compare_spreads(
+                f"train {backbone}",
+                spread[f"{backbone} mdlora"],
+                rival,
+                spread[f"{backbone} {rival}"],
+                unit,
+                bar=_BARS[peer] if barred else None,
+            )
+
+
+def _step_cases(spread: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    base = spread["step base"]
     for step in PHASES:
         if step != "base":
-            own = spread[f"step {step}"]["median"]
-            yield make_case(f"step {step}", own, "our base step", base, "CPU microseconds")
-    yield make_case("peak memory mlora", peak, "bar", _PEAK_BAR, "GB")
+            yield compare_spreads(
+                f"step {step}", spread[f"step {step}"], "our base step", base, _STEP
+            )
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+CASE = BenchCase(
+    about="Interleaved runs of the same model on the same rows, ours, DeepCTR-Torch's, "
+    "torch-rechub's and a plain PyTorch loop's, one thread each by default.",
+    example="mdlora bench train --data data/ml-gender --json benchmarks/train.json",
+    run=run_train_bench,
+    table=bench_table,
+    options={
+        "data": "a data folder (default: made-up rows of ML-1M's shape)",
+        "runs": "rounds; medians count",
+        "threads": "CPU threads of everybody",
+        "rows": "training rows of a run (default: 150,000)",
+    },
+    lines=({}, {"threads": 2}),
+    small={"runs": 1, "rows": 3000},
+)

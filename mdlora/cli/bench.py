@@ -1,19 +1,40 @@
-"""mdlora bench prepare, mdlora bench stream, mdlora bench train."""
+"""mdlora bench NAME: one benchmark; all of them; pictures of their results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from mdlora.cli.parsing import add_json, make_parser, parse, write_json
+from jsonargparse import ArgumentParser, Namespace
+
+from mdlora.cli.parsing import add_json, make_parser, parse, split_list, switch, write_json
 from mdlora.config import unknown_name
-from mdlora.errors import ConfigError
+from mdlora.errors import ConfigError, RunError
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from mdlora.bench import BenchCase
+
+__all__ = ["CASES", "EVERY", "run"]
 
 CASES = {
+    "auc": "CPU seconds of the AUC of every domain, beside scikit-learn",
+    "batches": "step time by batch size, 256 to 65,536 rows, beside other libraries",
+    "columns": "training with 26 columns of ids and 13 of numbers, and with 3 to 100",
+    "domains": "steps with adapters and gates beside one without, 2 to 10,000 domains",
+    "peft": "scoring rows of mixed domains by their own adapters, beside PEFT",
     "prepare": "seconds and peak memory of preparing a long CSV file",
+    "score": "milliseconds to score a few rows, rows of a file per CPU second, beside others",
+    "start": "seconds from `mdlora train` to its first step",
     "stream": "rows per CPU second from Parquet files into shuffled batches; peak memory",
-    "train": "rows of training per CPU second, against DeepCTR-Torch; peak memory",
+    "tables": "step time and memory as a table grows to 20 million rows",
+    "train": "rows of training per CPU second, beside other libraries; peak memory",
+}
+"""Each is a module `mdlora.bench.NAME`, whose `CASE` says the rest."""
+
+EVERY = {
+    **CASES,
+    "all": "every case in turn, and which bars are met",
+    "pictures": "draw what sweeps have measured",
 }
 
 
@@ -21,100 +42,115 @@ def run(arguments: Sequence[str]) -> None:
     """Parse, measure, print."""
     given = list(arguments)
     if not given or given[0] in ("-h", "--help"):
-        lines = [f"  {case:<8} {what}" for case, what in CASES.items()]
+        width = max(map(len, EVERY))
+        lines = [f"  {case:<{width}}  {what}" for case, what in EVERY.items()]
         print("usage: mdlora bench CASE ...\n\ncases:\n" + "\n".join(lines))
         if not given:
             raise ConfigError("Say what to measure.")
         return
-    if given[0] not in CASES:
-        raise ConfigError(unknown_name("benchmark", given[0], CASES))
-    _RUNNERS[given[0]](given[1:])
+    name, rest = given[0], given[1:]
+    if name not in EVERY:
+        raise ConfigError(unknown_name("benchmark", name, EVERY))
+    if name in CASES:
+        _case(name, rest)
+    else:
+        _OTHERS[name](rest)
 
 
-def _train(given: Sequence[str]) -> None:
-    parser = make_parser(
-        "bench train",
-        "[options]",
-        "Interleaved runs of the same model on the same rows, one thread each by default.",
-        "mdlora bench train --data data/ml-gender --json benchmarks/train.json",
-    )
-    parser.add_argument(
-        "--data", type=str | None, help="a data folder (default: made-up rows of ML-1M's shape)"
-    )
-    parser.add_argument("--runs", type=int, default=5, help="rounds; medians count")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of both sides")
-    parser.add_argument("--rows", type=int | None, help="training rows of a run (default: 150,000)")
-    add_json(parser)
-    options = parse(parser, given)
-
-    from mdlora.bench import bench_table, run_train_bench
+def _case(name: str, given: Sequence[str]) -> None:
+    from mdlora.bench import load_case
     from mdlora.cli.showing import progress_bars, show_table
 
+    case = load_case(name)
+    parser = make_parser(f"bench {name}", "[options]", case.about, case.example)
+    _add_settings(parser, case)
+    add_json(parser)
+    options = parse(parser, given)
     with progress_bars(False) as progress:
-        result = run_train_bench(
-            options.data,
-            runs=options.runs,
-            threads=options.threads,
-            rows=options.rows,
+        result = case.run(**_read_settings(case, options), progress=progress)
+    show_table(case.table(result))
+    write_json(options.json, result)
+
+
+def _add_settings(parser: ArgumentParser, case: BenchCase) -> None:
+    for name, setting in case.settings().items():
+        kind, default = setting.kind, setting.default
+        if kind == tuple[int, ...]:
+            kind, default = str, ",".join(map(str, default))
+        parser.add_argument(_option(name), type=kind, default=default, help=setting.help)
+
+
+def _read_settings(case: BenchCase, options: Namespace) -> dict[str, Any]:
+    found = {}
+    for name, setting in case.settings().items():
+        value = options[name]
+        whole = setting.kind == tuple[int, ...]
+        found[name] = tuple(split_list(value, _option(name), int)) if whole else value
+    return found
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _all(given: Sequence[str]) -> None:
+    parser = make_parser(
+        "bench all",
+        "[options]",
+        "Run every case, one after another, and say which bars are met. What is done is written "
+        "after each case. It takes an hour or more; with --small, minutes.",
+        "mdlora bench all --json benchmarks/all.json",
+    )
+    parser.add_argument(
+        "--only", type=str | None, help="run these cases, commas between (default: all)"
+    )
+    parser.add_argument(
+        "--data", type=str | None, help="a data folder for cases that take one (default: none)"
+    )
+    parser.add_argument("--runs", type=int | None, help="rounds (default: each case's own)")
+    switch(parser, "--small", "small sizes, to see that all works: their figures say nothing")
+    add_json(parser)
+    options = parse(parser, given)
+    names = list(CASES) if options.only is None else split_list(options.only, "--only")
+    for name in names:
+        if name not in CASES:
+            raise ConfigError(unknown_name("benchmark", name, CASES))
+
+    from mdlora.bench import bars_table, load_case, run_suite
+    from mdlora.cli.showing import progress_bars, show_table
+
+    chosen = {"data": options.data, "runs": options.runs}
+    with progress_bars(False) as progress:
+        result = run_suite(
+            names,
+            small=options.small,
+            given={name: value for name, value in chosen.items() if value is not None},
+            keep=lambda so_far: write_json(options.json, so_far),
             progress=progress,
         )
-    show_table(bench_table(result))
-    write_json(options.json, result)
+    for label, part in result["results"].items():
+        show_table(load_case(label.split()[0]).table(part))
+    show_table(bars_table(result))
+    if result["failed"]:
+        told = "\n".join(f"  {label}: {why}" for label, why in result["failed"].items())
+        raise RunError(f"These cases could not be measured:\n{told}")
 
 
-def _prepare(given: Sequence[str]) -> None:
+def _pictures(given: Sequence[str]) -> None:
     parser = make_parser(
-        "bench prepare",
-        "[options]",
-        "Make a CSV file of 12 columns, then measure `mdlora prepare table` on it, from start to "
-        "end in a fresh process.",
-        "mdlora bench prepare --rows 10000000 --json benchmarks/prepare.json",
+        "bench pictures",
+        "RESULTS ... --out FOLDER",
+        "Draw step time against what was swept, one picture a case, from files that --json wrote.",
+        "mdlora bench pictures benchmarks/all.json --out docs/images",
     )
-    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the file")
-    parser.add_argument("--threads", type=int, default=2, help="threads of Arrow's pool")
-    add_json(parser)
+    parser.add_argument("results", nargs="+", metavar="RESULTS", help="files of results")
+    parser.add_argument("--out", required=True, help="a folder for speed-NAME.svg")
     options = parse(parser, given)
 
-    from mdlora.bench import prepare_bench_table, run_prepare_bench
-    from mdlora.cli.showing import progress_bars, show_table
+    from mdlora.bench import draw_pictures
 
-    with progress_bars(False) as progress:
-        result = run_prepare_bench(rows=options.rows, threads=options.threads, progress=progress)
-    show_table(prepare_bench_table(result))
-    write_json(options.json, result)
+    for path in draw_pictures(options.results, options.out):
+        print(path)
 
 
-def _stream(given: Sequence[str]) -> None:
-    parser = make_parser(
-        "bench stream",
-        "[options]",
-        "Read made-up files, each sorted by domain, into shuffled batches: beside pyarrow.dataset "
-        "and a torch DataLoader, each time in a fresh process.",
-        "mdlora bench stream --rows 40000000 --json benchmarks/stream.json",
-    )
-    parser.add_argument("--rows", type=int, default=4_000_000, help="rows of all files together")
-    parser.add_argument(
-        "--group-rows",
-        type=int | None,
-        help="rows of a row group (default: 16 groups a file, 131,072 rows at most)",
-    )
-    parser.add_argument("--runs", type=int, default=3, help="rounds; medians count")
-    add_json(parser)
-    options = parse(parser, given)
-
-    from mdlora.bench import run_stream_bench, stream_table
-    from mdlora.cli.showing import progress_bars, show_table
-
-    with progress_bars(False) as progress:
-        result = run_stream_bench(
-            rows=options.rows, group_rows=options.group_rows, runs=options.runs, progress=progress
-        )
-    show_table(stream_table(result))
-    write_json(options.json, result)
-
-
-_RUNNERS: dict[str, Callable[[Sequence[str]], None]] = {
-    "prepare": _prepare,
-    "stream": _stream,
-    "train": _train,
-}
+_OTHERS: dict[str, Callable[[Sequence[str]], None]] = {"all": _all, "pictures": _pictures}

@@ -26,7 +26,7 @@ def run(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--out", type=str | None, help="the run folder, new or empty")
     parser.add_argument("--resume", type=str | None, help="go on with this interrupted run")
-    switch(parser, "--inexact", "resume even with another torch version, device or processor")
+    switch(parser, "--inexact", "resume even with another torch or numba, device or processor")
     switch(parser, "--quiet", "no progress bars")
     parser.add_argument(
         "--method",

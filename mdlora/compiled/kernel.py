@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numba
 
-__all__ = ["kernel"]
+__all__ = ["bare_kernel", "fast_sums", "kernel"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,7 +17,21 @@ def kernel(function: F) -> F:
 
     Where no place for it can be written, each process compiles anew.
     """
-    settings = {"nogil": True, "error_model": "numpy"}
+    return _compiled(function, fastmath=False)
+
+
+def bare_kernel(function: F) -> F:
+    """As `kernel`, for functions that make no arrays: time goes on no count of references."""
+    return _compiled(function, fastmath=False, _nrt=False)
+
+
+def fast_sums(function: F) -> F:
+    """As `kernel`, but sums are taken in any order, products fused into them: so they vectorise."""
+    return _compiled(function, fastmath={"reassoc", "contract"})
+
+
+def _compiled(function: F, *, fastmath: bool | set[str], **more: Any) -> F:
+    settings = {"nogil": True, "error_model": "numpy", "fastmath": fastmath, **more}
     try:
         made: F = numba.njit(cache=True, **settings)(function)
     except RuntimeError:  # no folder for the cache

@@ -133,7 +133,8 @@ class Embeddings(nn.Module):
         """Vectors (B, C, E) and the sum of linear weights (B,) of table rows (B, C, ...)."""
         if not self.first_order:
             return found, found.new_zeros(found.shape[0])
-        return found[..., : self.embed_dim], found[..., self.embed_dim].sum(1)
+        vectors, linear = found.split([self.embed_dim, 1], -1)
+        return vectors, linear.sum((1, 2))
 
     def _all_kinds(self, batch: Batch) -> Embedded:
         rows = self.rows(batch.categories)

@@ -14,15 +14,13 @@ from mdlora.evaluation.formats import escape_cell
 from mdlora.evaluation.statistics import finite
 from mdlora.evaluation.tables import evaluation_domain_table, evaluation_table
 from mdlora.metrics import (
-    GroupedAUC,
-    RankedScores,
+    auc,
     calibration,
     grouped_auc,
     grouped_calibration,
     grouped_log_loss,
     log_loss,
     mean_auc,
-    score_order,
     weighted_auc,
 )
 
@@ -113,11 +111,7 @@ def evaluate_scores(
     # The unknown domain moves from 0 to the end: domain d is group d - 1.
     names = group_names(domain_names)
     groups = torch.where(domain_ids == 0, len(domain_names), domain_ids - 1)
-    order = score_order(logits)
-    by_rank = RankedScores(logits, labels, groups, len(names), order=order).counts()
-    grouped = GroupedAUC(*(torch.from_numpy(part) for part in by_rank))
-    everything = torch.zeros_like(groups)
-    overall = RankedScores(logits, labels, everything, 1, order=order).counts()[0][0]
+    grouped = grouped_auc(logits, labels, groups, len(names))
     losses = grouped_log_loss(logits, labels, groups, len(names))
     ratios = grouped_calibration(logits, labels, groups, len(names))
     domains = tuple(
@@ -138,7 +132,7 @@ def evaluate_scores(
     return EvaluationResult(
         wauc=finite(weighted_auc(grouped)),
         mean_auc=finite(mean_auc(grouped)),
-        overall_auc=finite(overall),
+        overall_auc=finite(auc(logits, labels)),
         log_loss=log_loss(logits, labels),
         calibration=finite(calibration(logits, labels)),
         rows=int(grouped.rows.sum()),

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from mdlora.compiled import can_compile
 from mdlora.errors import ConfigError
 
-__all__ = ["Dropout", "ReLUDropout"]
+__all__ = ["DrawnReLU", "Dropout", "ReLUDropout"]
 
 _LEVELS = 256
 _HALF = _LEVELS // 2
@@ -62,34 +62,6 @@ class _ReLUDropoutFunction(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (y,) = ctx.saved_tensors
         return torch.ops.aten.threshold_backward(grad, y, 0).mul_(ctx.scale), None, None
-
-
-class _CompiledReLUDropout(torch.autograd.Function):
-    """The same, bit for bit, in one pass each way; x is overwritten."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, threshold: int, generator: torch.Generator | None) -> Tensor:
-        from mdlora.compiled import relu_dropout as kernels
-
-        scale = np.float32(_LEVELS / (_LEVELS - threshold))
-        drawn = _draw(x, threshold, generator).numpy()
-        units = x.detach().view(-1).numpy()
-        if threshold == _HALF:
-            kernels.relu_keep_bits(units, drawn, scale)
-        else:
-            kernels.relu_keep_bytes(units, drawn, threshold, scale)
-        ctx.mark_dirty(x)
-        ctx.alive, ctx.scale = drawn, scale
-        ctx.back = kernels.pass_alive_bits if threshold == _HALF else kernels.pass_alive_bytes
-        return x
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        of_x = torch.empty_like(grad, memory_format=torch.contiguous_format)
-        arrays = grad.contiguous().view(-1).numpy(), ctx.alive
-        ctx.back(*arrays, ctx.scale, of_x.view(-1).numpy())
-        return of_x, None, None
 
 
 class Dropout(nn.Module):
@@ -145,9 +117,64 @@ class ReLUDropout(Dropout):
         """Rectify and, while training, drop."""
         if not self.drops:
             return torch.relu(x)
-        if can_compile(x):
-            x = x if self.in_place else x.clone()
-            y: Tensor = _CompiledReLUDropout.apply(x, self.threshold, self.generator)
+        if can_compile(x) and x.dim() > 0:
+            mine = self.in_place and not x._is_view()  # autograd allows no writing into some views
+            x = x if mine else x.clone()
+            y: Tensor = _CompiledReLUDropout.apply(x, self)
         else:
             y = _ReLUDropoutFunction.apply(x, self.threshold, self.generator)
         return y
+
+
+class DrawnReLU:
+    """ReLU and dropout of rows by compiled kernels, in place: one pass there, one back.
+
+    Shapes (B rows, O units): everything (B, O), bias (O,).
+
+    Args:
+        dropout: says the chance and the generator; it drops.
+        z: the rows, overwritten by `keep`.
+    """
+
+    def __init__(self, dropout: Dropout, z: Tensor) -> None:
+        self.threshold = dropout.threshold
+        self.scale = np.float32(_LEVELS / (_LEVELS - self.threshold))
+        self.drawn = _draw(z, self.threshold, dropout.generator).numpy()
+
+    def keep(self, z: Tensor, bias: Tensor) -> None:
+        """Make z relu(z + bias) where a unit is kept, scaled, and else 0."""
+        from mdlora.compiled.relu_dropout import keep_bits, keep_bytes
+
+        arrays = z.detach().numpy(), bias.detach().numpy(), self.drawn
+        if self.threshold == _HALF:
+            keep_bits(*arrays, self.scale)
+        else:
+            keep_bytes(*arrays, self.threshold, self.scale)
+
+    def pass_back(self, grad: Tensor) -> Tensor:
+        """Make grad that of z + bias, and give back its sum over rows, (O,)."""
+        from mdlora.compiled.relu_dropout import pass_bits, pass_bytes
+
+        of_bias = grad.new_zeros(grad.shape[1])
+        back = pass_bits if self.threshold == _HALF else pass_bytes
+        back(grad.numpy(), self.drawn, self.scale, of_bias.numpy())
+        return of_bias
+
+
+class _CompiledReLUDropout(torch.autograd.Function):
+    """What `_ReLUDropoutFunction` does, bit for bit; x is overwritten."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dropout: Dropout) -> Tensor:
+        rows = x.detach().view(-1, x.shape[-1])
+        ctx.relu = DrawnReLU(dropout, rows)
+        ctx.relu.keep(rows, rows.new_zeros(rows.shape[1]))
+        ctx.mark_dirty(x)
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        of_x = grad.clone(memory_format=torch.contiguous_format)
+        ctx.relu.pass_back(of_x.view(-1, of_x.shape[-1]))
+        return of_x, None

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from mdlora.layers.dense_step import can_fuse, dense_relu_dropout
 from mdlora.layers.dropout import ReLUDropout
 
 __all__ = ["MLP", "dense", "glorot_"]
@@ -43,6 +44,13 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run all layers."""
-        for linear, activation in zip(self.linears, self.activations, strict=True):
-            x = activation(linear(x))
+        layers = list(zip(self.linears, self.activations, strict=True))
+        fused = [can_fuse(linear, activation, x) for linear, activation in layers]
+        for (linear, activation), this, following in zip(
+            layers, fused, [*fused[1:], False], strict=True
+        ):
+            if this:
+                x = dense_relu_dropout(linear, activation, x, exclusive=following)
+            else:
+                x = activation(linear(x))
         return x

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mdlora.metrics.checks import group_array, label_array, score_array
+from mdlora.metrics.packed import MOST_GROUPS, packed_auc
 from mdlora.metrics.ranking import RankedScores
 
 __all__ = ["GroupedAUC", "auc", "grouped_auc", "mean_auc", "weighted_auc"]
@@ -36,7 +38,13 @@ def grouped_auc(scores: Tensor, labels: Tensor, groups: Tensor, num_groups: int)
         DataError: NaN scores (the message says how many), labels other than 0 and 1, group ids
             out of range, or shapes and types that do not fit.
     """
-    by_group, rows, clicks = RankedScores(scores, labels, groups, num_groups).counts()
+    if scores.dtype == torch.float32 and num_groups <= MOST_GROUPS:
+        values = score_array(scores)
+        clicked = label_array(labels, values.size)
+        ids = group_array(groups, values.size, num_groups)
+        by_group, rows, clicks = packed_auc(values, clicked, ids, num_groups)
+    else:
+        by_group, rows, clicks = RankedScores(scores, labels, groups, num_groups).counts()
     return GroupedAUC(torch.from_numpy(by_group), torch.from_numpy(rows), torch.from_numpy(clicks))
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from mdlora.compiled import can_compile
 
 __all__ = ["BankAdam"]
 
@@ -14,7 +17,8 @@ class BankAdam:
     """Adam (Kingma and Ba 2015) over tensors (K, ...) whose slice k belongs to adapter k.
 
     Weights, both moments and the step counter of an adapter change only in steps that name it
-    active: one without rows in a batch does not move, nor do its moments decay.
+    active: one without rows in a batch does not move, nor do its moments decay. Gradients may be
+    sparse, with slices of some adapters alone; a step then reads and writes no others.
 
     Args:
         parameters: tensors with the same first size K.
@@ -88,7 +92,10 @@ class BankAdam:
         clock = torch.tensor(float(self._clock), dtype=torch.float32, device=like.device)
         torch._fused_adam_(
             [*self.parameters],
-            [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters],
+            [
+                _dense(p.grad) if p.grad is not None else torch.zeros_like(p)
+                for p in self.parameters
+            ],
             self.means,
             self.squares,
             [],
@@ -107,19 +114,75 @@ class BankAdam:
             return
         made = self.steps
         self._clock = None
-        beta1, beta2 = self.betas
         steps = made[chosen] + 1
         made[chosen] = steps
+        step = self._kernel_step if self._can_compile() else self._plain_step
         size, correction = self._corrections(steps, self.parameters[0])
         for parameter, mean, square in zip(self.parameters, self.means, self.squares, strict=True):
-            if parameter.grad is None:
-                grad = torch.zeros_like(parameter[chosen])
-            else:
-                grad = parameter.grad[chosen]
-            shape = (-1, *[1] * (parameter.dim() - 1))
-            new_mean = mean[chosen].lerp_(grad, 1 - beta1)
-            new_square = square[chosen].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-            mean.index_copy_(0, chosen, new_mean)
-            square.index_copy_(0, chosen, new_square)
-            root = new_square.sqrt().div_(correction.view(shape)).add_(self.eps)
-            parameter.index_add_(0, chosen, new_mean.div_(root).mul_(size.view(shape)), alpha=-1)
+            step(parameter, mean, square, chosen, size, correction)
+
+    def _can_compile(self) -> bool:
+        grads = (p.grad for p in self.parameters if p.grad is not None)
+        values = (g._values() if g.is_sparse else g for g in grads)
+        return can_compile(*self.parameters, *self.means, *self.squares, *values)
+
+    def _kernel_step(
+        self, parameter: Tensor, mean: Tensor, square: Tensor, chosen: Tensor, size: Tensor,
+        correction: Tensor,
+    ) -> None:  # fmt: skip
+        from mdlora.compiled.low_rank_adam import step_slices
+
+        num, found = len(parameter), parameter.grad
+        if found is None:
+            grad, place = mean[:0], torch.full_like(chosen, -1)
+        elif found.is_sparse:
+            found = found if _is_sorted(found) else found.coalesce()
+            rows, grad = found._indices()[0], found._values()
+            place = torch.searchsorted(rows, chosen)
+            there = place.clamp(max=max(len(rows) - 1, 0))
+            place = torch.where(rows[there] == chosen, there, -1) if len(rows) else place - num - 1
+        else:
+            grad, place = found, chosen
+        weights, means, squares, grads = (
+            t.detach().view(len(t), -1).numpy() for t in (parameter, mean, square, grad)
+        )
+        step_slices(
+            weights,
+            means,
+            squares,
+            grads,
+            place.numpy(),
+            chosen.numpy(),
+            size.numpy(),
+            correction.reciprocal().numpy(),
+            np.float32(1 - self.betas[0]),
+            np.float32(1 - self.betas[1]),
+            np.float32(self.eps),
+        )
+
+    def _plain_step(
+        self, parameter: Tensor, mean: Tensor, square: Tensor, chosen: Tensor, size: Tensor,
+        correction: Tensor,
+    ) -> None:  # fmt: skip
+        beta1, beta2 = self.betas
+        if parameter.grad is None:
+            grad = torch.zeros_like(parameter[chosen])
+        else:
+            grad = _dense(parameter.grad)[chosen]
+        shape = (-1, *[1] * (parameter.dim() - 1))
+        new_mean = mean[chosen].lerp_(grad, 1 - beta1)
+        new_square = square[chosen].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        mean.index_copy_(0, chosen, new_mean)
+        square.index_copy_(0, chosen, new_square)
+        root = new_square.sqrt().div_(correction.view(shape)).add_(self.eps)
+        parameter.index_add_(0, chosen, new_mean.div_(root).mul_(size.view(shape)), alpha=-1)
+
+
+def _dense(grad: Tensor) -> Tensor:
+    return grad.to_dense() if grad.is_sparse else grad
+
+
+def _is_sorted(grad: Tensor) -> bool:
+    """Whether a sparse gradient's rows rise, each there once."""
+    rows = grad._indices()[0]
+    return grad.is_coalesced() or bool((rows[1:] > rows[:-1]).all())

@@ -6,11 +6,13 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mdlora.compiled import has_numba
 from mdlora.errors import ConfigError
 from mdlora.version import __version__
 
@@ -59,6 +61,7 @@ def describe_environment(threads: int, device: torch.device) -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "mdlora": __version__,
         "torch": torch.__version__,
+        "numba": version("numba") if has_numba() else None,
         "python": platform.python_version(),
         "system": platform.system(),
         "processor": processor_name(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from mdlora.config import MoEMLoRA, counted
@@ -61,6 +60,8 @@ def clusters_of(model: CTRModel, config: MoEMLoRA, seed: int) -> tuple[int, Tens
         )
     rng = np.random.default_rng(derive_seed(seed, "clusters"))
     points = vectors.cpu().double().numpy()
+    from scipy.cluster.vq import kmeans2  # a fifth of a second, that other runs save
+
     _, label = kmeans2(points, config.experts_per_domain, minit="++", rng=rng)
     return field, torch.from_numpy(label.astype(np.int64))
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from mdlora.config import Phase, TrainingConfig
 from mdlora.model import CTRModel, ParameterGroup
 from mdlora.training.bank_adam import BankAdam
+from mdlora.training.dense_adam import DenseAdam
 from mdlora.training.row_adam import RowAdam
 from mdlora.types import Batch
 
@@ -31,7 +32,7 @@ def trained_groups(phase: Phase) -> tuple[ParameterGroup, ...]:
 
 
 class PhaseOptimizer:
-    """Adam on what a phase trains: torch's for plain weights, our own for tables and adapters.
+    """Adam on what a phase trains: plain weights, tables, adapters.
 
     A fresh one each phase. The L2 penalty, l2 * sum of squares of the distinct table rows of the
     batch, acts through its gradient; the loss that is reported is the log loss alone.
@@ -61,8 +62,9 @@ class PhaseOptimizer:
             ]
         experts = model.group("experts") if "experts" in groups else []
         self.bank = BankAdam(experts, **settings) if experts else None  # type: ignore[arg-type]
-        self.plain = torch.optim.Adam(plain, fused=True, **settings) if plain else None  # type: ignore[arg-type]
-        self._plain_parameters = plain
+        if model.adapted is not None:
+            model.adapted.give_sparse_gradients(bool(experts))
+        self.plain = DenseAdam(plain, **settings) if plain else None  # type: ignore[arg-type]
         self._marks: list[Tensor] = []
 
     def before_forward(self, batch: Batch) -> None:
@@ -90,8 +92,6 @@ class PhaseOptimizer:
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
-        for parameter in self._plain_parameters:  # torch's own zero_grad costs 40 microseconds
-            parameter.grad = None
         for part in self._parts().values():
             part.zero_grad()
 
@@ -108,33 +108,25 @@ class PhaseOptimizer:
             table.grad.addcmul_(table, marks)
             marks.index_fill_(0, rows, 0.0)
 
-    def _parts(self) -> dict[str, RowAdam | BankAdam]:
-        """Our own optimizers by name: that of the first table is "rows"."""
+    def _parts(self) -> dict[str, DenseAdam | RowAdam | BankAdam]:
+        """The optimizers by name: that of the first table is "rows"."""
         names = ["rows", *(f"rows.{i}" for i in range(1, len(self.rows)))]
-        found: dict[str, RowAdam | BankAdam] = dict(zip(names, self.rows, strict=False))
-        return found if self.bank is None else {**found, "bank": self.bank}
+        found: dict[str, DenseAdam | RowAdam | BankAdam] = dict(zip(names, self.rows, strict=False))
+        if self.plain is not None:
+            found["plain"] = self.plain
+        if self.bank is not None:
+            found["bank"] = self.bank
+        return found
 
     def tensors(self) -> dict[str, Tensor]:
         """The state by name, not copied."""
         state: dict[str, Tensor] = {}
-        if self.plain is not None:
-            for i, entry in self.plain.state_dict()["state"].items():
-                state.update({f"plain.{i}.{key}": value for key, value in entry.items()})
         for name, part in self._parts().items():
             state.update({f"{name}.{key}": value for key, value in part.tensors().items()})
         return state
 
     def load_tensors(self, state: dict[str, Tensor]) -> None:
         """Take back what `tensors` gave."""
-        if self.plain is not None:
-            whole = self.plain.state_dict()
-            entries: dict[int, dict[str, Tensor]] = {}
-            for name, value in state.items():
-                if name.startswith("plain."):
-                    _, index, key = name.split(".")
-                    entries.setdefault(int(index), {})[key] = value
-            whole["state"] = entries
-            self.plain.load_state_dict(whole)
         for name, part in self._parts().items():
             for key, tensor in part.tensors().items():
                 tensor.copy_(state[f"{name}.{key}"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from mdlora.compiled import can_compile
 
 __all__ = ["RowAdam"]
 
@@ -51,6 +54,7 @@ class RowAdam:
         self.square = torch.zeros_like(table)
         rows = table.shape[0] if catch_up else 0
         self.last = torch.zeros(rows, dtype=torch.int64, device=table.device)
+        self._places: Tensor | None = None  # zeros between steps; where each row's sum is
         # A missed step's share of the first one falls as (beta1 / sqrt(beta2))^j.
         decay = betas[0] / math.sqrt(betas[1]) if betas[1] > 0 else 0.0
         reach = math.log(1e-18) / math.log(decay) if 0 < decay < 1 else 1.0
@@ -60,13 +64,19 @@ class RowAdam:
     def before_reading(self, rows: Tensor) -> None:
         """Bring rows (any shape, repeats allowed) up to the present step."""
         if self.catch_up:
-            self._apply_missed(torch.unique(rows))
+            if can_compile(self.table, rows):
+                self._compiled_missed(rows.view(-1))
+            else:
+                self._apply_missed(torch.unique(rows))
 
     @torch.no_grad()
     def settle(self) -> None:
         """Bring the whole table up to the present step."""
         if self.catch_up:
             behind = (self.last < self.clock.to(self.last.device)).nonzero().squeeze(1)
+            if can_compile(self.table):
+                self._compiled_missed(behind)
+                return
             for part in behind.split(65536):
                 self._apply_missed(part)
 
@@ -76,20 +86,58 @@ class RowAdam:
         self.clock += 1
         if self.table.grad is None:
             return
+        if can_compile(self.table) and self.table.grad.dtype == torch.float32:
+            self._note(self._compiled_step(self.table.grad))
+            return
         gradient = self.table.grad.coalesce()
         rows, grad = gradient.indices()[0], gradient.values()
+        beta1, beta2 = self.betas
+        step = int(self.clock)
         weight = self.table[rows]
         if self.l2:
             grad = grad + 2 * self.l2 * weight
-        beta1, beta2 = self.betas
-        step = int(self.clock)
         mean = self.mean[rows].lerp_(grad, 1 - beta1)
         square = self.square[rows].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         self.mean[rows], self.square[rows] = mean, square
         root = square.sqrt().div_(math.sqrt(1 - beta2**step)).add_(self.eps)
         self.table[rows] = weight.addcdiv_(mean, root, value=-self.lr / (1 - beta1**step))
+        self._note(rows)
+
+    def _note(self, rows: Tensor) -> None:
+        """That these rows are up to the present step."""
         if self.catch_up:
             self.last[rows] = self.clock.to(self.last.device)
+
+    def _compiled_missed(self, rows: Tensor) -> None:
+        from mdlora.compiled.rows import catch_up_rows
+
+        tables = self.table.detach(), self.mean, self.square, self.last, rows
+        settings = np.array([self.lr, *self.betas, self.eps])
+        catch_up_rows(*(t.numpy() for t in tables), int(self.clock), settings, self.longest)
+
+    def _compiled_step(self, gradient: Tensor) -> Tensor:
+        """The same formulas in two passes of compiled kernels; returns the distinct rows."""
+        from mdlora.compiled.rows import adam_on_rows, add_up_rows
+
+        ids, grads = gradient._indices()[0], gradient._values().contiguous()
+        if self._places is None:
+            self._places = torch.zeros(len(self.table), dtype=torch.int32)
+        rows, sums = torch.empty_like(ids), torch.empty_like(grads)
+        places = self._places.numpy()
+        num = add_up_rows(ids.numpy(), grads.numpy(), places, rows.numpy(), sums.numpy())
+        rows = rows[:num]
+        (beta1, beta2), step = self.betas, int(self.clock)
+        size, correction = self.lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
+        settings = [size, correction, beta1, beta2, self.eps, 2 * self.l2]
+        adam_on_rows(
+            self.table.detach().numpy(),
+            self.mean.numpy(),
+            self.square.numpy(),
+            rows.numpy(),
+            sums.numpy(),
+            np.array(settings, dtype=np.float32),
+        )
+        return rows
 
     def zero_grad(self) -> None:
         """Forget the gradient."""

@@ -152,10 +152,10 @@ def resume(path: str | Path, *, progress: Progress | None = None, inexact: bool 
     Args:
         path: the run folder.
         progress: told of steps.
-        inexact: go on even with another torch version, device or processor than before.
+        inexact: go on even with another torch or numba, device or processor than before.
 
     Raises:
-        RunError: not a run folder, its data changed, or torch, the device or the processor did.
+        RunError: not a run folder, its data changed, or torch, numba, the device or the processor did.
     """
     folder = RunFolder(path)
     config = folder.config()

@@ -88,12 +88,11 @@ class Trainer:
             self.folder.truncate_metrics(0)
             return self._go(None)
         tensors, about = read_tensors(self.folder.state_path)
-        now = self.made_with
-        changed = [
-            k for k in ("mdlora", "torch", "device", "processor") if about["made_with"][k] != now[k]
-        ]
+        before, now = about["made_with"], self.made_with
+        what = ("mdlora", "torch", "numba", "device", "processor")
+        changed = [k for k in what if before.get(k) != now[k]]
         if changed and not inexact:
-            was = ", ".join(f"{k} {about['made_with'][k]} (now {now[k]})" for k in changed)
+            was = ", ".join(f"{k} {before.get(k)} (now {now[k]})" for k in changed)
             raise RunError(
                 f"{self.folder.path} was running with {was}, so it cannot go on bit for bit. "
                 "Restore that, or accept close results with --inexact."

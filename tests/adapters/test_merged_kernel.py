@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,8 +15,16 @@ from torch import Tensor, nn
 from mdlora.adapters import AdaptedModel, ExpertRoute, adapt
 from mdlora.adapters import routed as adapted_module
 from mdlora.adapters.kernels import can_merge, merged
+from mdlora.compiled import plain_only
 from mdlora.config import MLoRA
 from mdlora.errors import AdapterError
+
+
+@pytest.fixture(autouse=True)
+def _without_kernels() -> Iterator[None]:
+    """Compiled kernels come first where they can run."""
+    with plain_only():
+        yield
 
 
 def by_definition(
@@ -166,7 +175,7 @@ def test_scores_do_not_depend_on_sorting(adapted: AdaptedModel, taken: list[bool
         assert torch.equal(
             adapted(x, domain=domain, sorted_rows=True), adapted(x, domain=domain)
         )  # fmt: skip
-    assert taken == [False, False]
+    assert taken == []  # only steps that learn are taken over
 
 
 def test_rows_that_are_not_sorted_are_refused(adapted: AdaptedModel):

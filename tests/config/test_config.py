@@ -60,7 +60,7 @@ def test_the_papers_protocol_is_the_default():
     assert (training.lr, training.batch_size, training.betas, training.eps, training.l2) == (
         1e-3, 1024, (0.9, 0.999), 1e-8, 1e-5,
     )  # fmt: skip
-    assert training.embedding_optimizer == "dense"
+    assert training.embedding_optimizer == "lazy"
     assert (config.plan.patience, config.plan.max_epochs, config.plan.min_validation) == (3, 50, 50)
     assert (config.plan.metric, config.plan.rows, config.plan.batches) == ("wauc", "all", "mixed")
     adapter = config.adapter

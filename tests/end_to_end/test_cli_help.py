@@ -66,7 +66,7 @@ def test_no_verb_is_wrong_use(mdlora: Call) -> None:
         (["predict"], ["RUN ROWS --out", "--which {best,last}", "--threads"]),
         (["predict"], ["--unknown-domain {backbone,error}", "(default: backbone)"]),
         ([], ["data folder: amazon, clicks, movielens, synthetic, table, taobao\n"]),
-        ([], ["speed and memory: prepare, stream, train\n"]),
+        ([], ["stream, tables, train\n"]),
         (["prepare"], ["movielens", "synthetic"]),
         (["prepare", "synthetic"], ["--rows ROWS", "default: "]),
         (["prepare", "movielens"], ["{gender,age,occupation}"]),

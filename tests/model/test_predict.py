@@ -36,7 +36,7 @@ def test_scores_are_those_of_the_encoded_rows(model: CTRModel, every_kind_table:
         want = torch.sigmoid(model.eval()(rows.batch(0, 40))).numpy()
     scores = model.predict(table)
     assert scores.dtype == np.float32
-    np.testing.assert_array_equal(scores, want)
+    np.testing.assert_allclose(scores, want, rtol=1e-6)
     assert scores.std() > 0.01
     np.testing.assert_allclose(model.predict(table, batch_size=7), want, rtol=1e-5)
 

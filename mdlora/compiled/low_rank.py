@@ -1,0 +1,335 @@
+"""Low-rank products of rows with their own adapters: rows of one adapter together, from the cache.
+
+Shape letters: B rows, I in, O out, K adapters, R rank; n pairs of a row and an adapter that it
+uses, S adapters that have pairs. All adapters' matrices lie one below the other: `down` (K R, I),
+`up` (K R, O), `bias` (K, O).
+
+Pairs are worked on in blocks of four of one adapter, and ranks four at a time. What a block has too
+few of is the last one again, with zero for its factor: so there is one code for all sizes. `low`
+(at least n + 3 S, P), x A_k, has four rows a block, and columns up to P, the next multiple of 4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mdlora.compiled.kernel import bare_kernel, kernel
+from mdlora.compiled.low_rank_vectors import (
+    LANES,
+    add_product,
+    fill,
+    inlined,
+    load,
+    load_some,
+    store,
+    store_some,
+    store_totals,
+    zeros,
+)
+
+__all__ = ["add_updates", "group_pairs", "mixed_gradients", "scale_mixed", "update_gradients"]
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+Four = tuple[int, int, int, int]
+Factors = tuple[Any, Any, Any, Any]
+
+
+@kernel
+def group_pairs(
+    experts: Integers, per_row: int, num_experts: int
+) -> tuple[Integers, Integers, Integers, Integers, int]:
+    """Sort pairs by adapter.
+
+    Args:
+        experts: (B k,) the adapter of each pair, -1 for none.
+        per_row: k.
+        num_experts: K.
+
+    Returns:
+        pairs: (n,) places in `experts`, sorted by adapter, those without one left out.
+        rows: (n,) the row of each of these.
+        starts: (S + 1,) where in them each adapter's begin, and the end.
+        used: (S,) the adapters, rising.
+        wrong: how many of `experts` are K or more.
+    """
+    counts = np.zeros(num_experts + 1, np.int64)
+    wrong = 0
+    for expert in experts:
+        if expert >= num_experts:
+            wrong += 1
+        elif expert >= 0:
+            counts[expert + 1] += 1
+    num_used = 0
+    for k in range(num_experts):
+        num_used += counts[k + 1] > 0
+    starts, used = np.empty(num_used + 1, np.int64), np.empty(num_used, np.int64)
+    s, first = 0, 0
+    for k in range(num_experts):
+        count = counts[k + 1]
+        if count > 0:
+            starts[s], used[s] = first, k
+            s += 1
+        counts[k] = first  # from here on, where the next pair goes
+        first += count
+    starts[s] = first
+    pairs, rows = np.empty(first, np.int64), np.empty(first, np.int64)
+    for i in range(experts.size):
+        expert = experts[i]
+        if 0 <= expert < num_experts:
+            pairs[counts[expert]], rows[counts[expert]] = i, i // per_row
+            counts[expert] += 1
+    return pairs, rows, starts, used, wrong
+
+
+@inlined
+def _ranks(first: int, q: int, rank: int) -> Four:
+    """Four rows of an adapter's matrix, from the q-th on."""
+    last = first + rank - 1
+    at = first + q
+    return at, min(at + 1, last), min(at + 2, last), min(at + 3, last)
+
+
+@inlined
+def _add_products(s: Any, x: Any, b: Any) -> Any:
+    """s[t] + x b[t], of four vectors."""
+    return (
+        add_product(s[0], x, b[0]),
+        add_product(s[1], x, b[1]),
+        add_product(s[2], x, b[2]),
+        add_product(s[3], x, b[3]),
+    )
+
+
+@inlined
+def _dots(a: Floats, i: Four, m: Floats, first: int, rank: int, out: Floats, p: int) -> None:
+    """out[p + b, q] = a[i[b]] . m[first + q], zero for q from `rank` on."""
+    width = a.shape[1]
+    n = width % LANES
+    wide = width - n
+    for q in range(0, rank, 4):
+        r = _ranks(first, q, rank)
+        s = zeros(), zeros(), zeros(), zeros()
+        t, u, v = s, s, s
+        for j in range(0, wide, LANES):
+            b = load(m, r[0], j), load(m, r[1], j), load(m, r[2], j), load(m, r[3], j)
+            s, t = _add_products(s, load(a, i[0], j), b), _add_products(t, load(a, i[1], j), b)
+            u, v = _add_products(u, load(a, i[2], j), b), _add_products(v, load(a, i[3], j), b)
+        if n > 0:
+            b = (
+                load_some(m, r[0], wide, n),
+                load_some(m, r[1], wide, n),
+                load_some(m, r[2], wide, n),
+                load_some(m, r[3], wide, n),
+            )
+            s = _add_products(s, load_some(a, i[0], wide, n), b)
+            t = _add_products(t, load_some(a, i[1], wide, n), b)
+            u = _add_products(u, load_some(a, i[2], wide, n), b)
+            v = _add_products(v, load_some(a, i[3], wide, n), b)
+        store_totals(out, p, q, s[0], s[1], s[2], s[3])
+        store_totals(out, p + 1, q, t[0], t[1], t[2], t[3])
+        store_totals(out, p + 2, q, u[0], u[1], u[2], u[3])
+        store_totals(out, p + 3, q, v[0], v[1], v[2], v[3])
+    for row in range(p, p + 4):
+        for q in range(rank, out.shape[1]):
+            out[row, q] = np.float32(0)
+
+
+@inlined
+def _sum(x: Any, c: Factors, v0: Any, v1: Any, v2: Any, v3: Any) -> Any:
+    x = add_product(add_product(x, fill(c[0]), v0), fill(c[1]), v1)
+    return add_product(add_product(x, fill(c[2]), v2), fill(c[3]), v3)
+
+
+@inlined
+def _add(
+    out: Floats, i: Four, c: Factors, d: Factors, e: Factors, f: Factors, v: Floats, r: Four
+) -> None:
+    """out[i[0]] += sum_t c[t] v[r[t]], and so for the three others, one after another."""
+    width = out.shape[1]
+    wide = width - width % LANES
+    for j in range(0, wide, LANES):
+        v0, v1, v2, v3 = load(v, r[0], j), load(v, r[1], j), load(v, r[2], j), load(v, r[3], j)
+        store(_sum(load(out, i[0], j), c, v0, v1, v2, v3), out, i[0], j)
+        store(_sum(load(out, i[1], j), d, v0, v1, v2, v3), out, i[1], j)
+        store(_sum(load(out, i[2], j), e, v0, v1, v2, v3), out, i[2], j)
+        store(_sum(load(out, i[3], j), f, v0, v1, v2, v3), out, i[3], j)
+    n = width - wide
+    if n > 0:
+        v0, v1 = load_some(v, r[0], wide, n), load_some(v, r[1], wide, n)
+        v2, v3 = load_some(v, r[2], wide, n), load_some(v, r[3], wide, n)
+        store_some(_sum(load_some(out, i[0], wide, n), c, v0, v1, v2, v3), out, i[0], wide, n)
+        store_some(_sum(load_some(out, i[1], wide, n), d, v0, v1, v2, v3), out, i[1], wide, n)
+        store_some(_sum(load_some(out, i[2], wide, n), e, v0, v1, v2, v3), out, i[2], wide, n)
+        store_some(_sum(load_some(out, i[3], wide, n), f, v0, v1, v2, v3), out, i[3], wide, n)
+
+
+@inlined
+def _across(low: Floats, p: int, q: int, w: float) -> Factors:
+    """Four numbers of a row of `low`, times a weight."""
+    return low[p, q] * w, low[p, q + 1] * w, low[p, q + 2] * w, low[p, q + 3] * w
+
+
+@inlined
+def _along(low: Floats, p: int, q: int, w: Factors) -> Factors:
+    """Four numbers of a column of `low`, times their rows' weights."""
+    return low[p, q] * w[0], low[p + 1, q] * w[1], low[p + 2, q] * w[2], low[p + 3, q] * w[3]
+
+
+@inlined
+def _spread(
+    out: Floats, rows: Four, low: Floats, p: int, w: Factors, m: Floats, first: int, rank: int
+) -> None:
+    """out[rows[b]] += w[b] sum_q low[p + b, q] m[first + q]."""
+    for q in range(0, rank, 4):
+        c, d = _across(low, p, q, w[0]), _across(low, p + 1, q, w[1])
+        e, f = _across(low, p + 2, q, w[2]), _across(low, p + 3, q, w[3])
+        _add(out, rows, c, d, e, f, m, _ranks(first, q, rank))
+
+
+@inlined
+def _gather(
+    out: Floats, first: int, rank: int, low: Floats, p: int, w: Factors, v: Floats, rows: Four
+) -> None:
+    """out[first + q] += sum_b w[b] low[p + b, q] v[rows[b]]."""
+    for q in range(0, rank, 4):
+        c, d = _along(low, p, q, w), _along(low, p, q + 1, w)
+        e, f = _along(low, p, q + 2, w), _along(low, p, q + 3, w)
+        _add(out, _ranks(first, q, rank), c, d, e, f, v, rows)
+
+
+@inlined
+def _axpy(out: Floats, p: int, c: float, v: Floats, r: int) -> None:
+    """out[p] += c v[r]."""
+    width = out.shape[1]
+    wide = width - width % LANES
+    factor = fill(c)
+    for j in range(0, wide, LANES):
+        store(add_product(load(out, p, j), factor, load(v, r, j)), out, p, j)
+    n = width - wide
+    if n > 0:
+        x = add_product(load_some(out, p, wide, n), factor, load_some(v, r, wide, n))
+        store_some(x, out, p, wide, n)
+
+
+@inlined
+def _four(values: Integers, at: int, end: int) -> Four:
+    """Four of the values from `at` on; where there are fewer, the last again."""
+    last = end - 1
+    return (
+        values[at],
+        values[min(at + 1, last)],
+        values[min(at + 2, last)],
+        values[min(at + 3, last)],
+    )
+
+
+@inlined
+def _weights(weights: Floats, pairs: Four, num: int) -> Factors:
+    """Of the `num` pairs of a block, and zero for the rest; 1 where `weights` is empty."""
+    one, none = np.float32(1), np.float32(0)
+    if weights.size:
+        return (
+            weights[pairs[0]],
+            weights[pairs[1]] if num > 1 else none,
+            weights[pairs[2]] if num > 2 else none,
+            weights[pairs[3]] if num > 3 else none,
+        )
+    return one, one if num > 1 else none, one if num > 2 else none, one if num > 3 else none
+
+
+@bare_kernel
+def add_updates(
+    z: Floats, x: Floats, down: Floats, up: Floats, bias: Floats, weights: Floats,
+    pairs: Integers, rows: Integers, starts: Integers, used: Integers, rank: int, low: Floats,
+) -> None:  # fmt: skip
+    """z[i] += w (x[i] A_k B_k + c_k) for each pair of a row i and an adapter k; fills `low`.
+
+    `bias` and `weights` (B k,) may be empty: none, and all one. `pairs`, `rows`, `starts` and
+    `used` are those of `group_pairs`.
+    """
+    p = 0
+    for s in range(used.size):
+        k, end = used[s], starts[s + 1]
+        for at in range(starts[s], end, 4):
+            i = _four(rows, at, end)
+            w = _weights(weights, _four(pairs, at, end), end - at)
+            _dots(x, i, down, k * rank, rank, low, p)
+            _spread(z, i, low, p, w, up, k * rank, rank)
+            if bias.size:
+                for b in range(min(4, end - at)):
+                    _axpy(z, i[b], w[b], bias, k)
+            p += 4
+
+
+@bare_kernel
+def update_gradients(
+    grad: Floats, x: Floats, down: Floats, up: Floats, bias: Floats, weights: Floats,
+    pairs: Integers, rows: Integers, starts: Integers, used: Integers, rank: int, low: Floats,
+    back: Floats, of_x: Floats, of_down: Floats, of_up: Floats, of_bias: Floats, of_weights: Floats,
+) -> None:  # fmt: skip
+    """The gradients of what `add_updates` added, from that of z: `grad` (B, O).
+
+    `of_x` (B, I) gains its part. `of_down` (S R, I), `of_up` (S R, O) and `of_bias` (S, O), of the
+    adapters in `used` alone, and `of_weights` (B k,) are overwritten. What is empty is not wanted.
+    `back` (4, P) is scratch.
+    """
+    learns = of_up.size > 0
+    zero = np.float32(0)
+    p = 0
+    for s in range(used.size):
+        k, own, end = used[s], s * rank, starts[s + 1]
+        if learns:
+            of_down[own : own + rank], of_up[own : own + rank] = zero, zero
+        if of_bias.size:
+            of_bias[s] = zero
+        for at in range(starts[s], end, 4):
+            i, pair = _four(rows, at, end), _four(pairs, at, end)
+            w = _weights(weights, pair, end - at)
+            _dots(grad, i, up, k * rank, rank, back, 0)
+            if of_weights.size:
+                for b in range(min(4, end - at)):
+                    value = zero
+                    for q in range(rank):
+                        value += low[p + b, q] * back[b, q]
+                    if bias.size:
+                        for j in range(grad.shape[1]):
+                            value += grad[i[b], j] * bias[k, j]
+                    of_weights[pair[b]] = value
+            if of_bias.size:
+                for b in range(min(4, end - at)):
+                    _axpy(of_bias, s, w[b], grad, i[b])
+            if of_x.size:
+                _spread(of_x, i, back, 0, w, down, k * rank, rank)
+            if learns:
+                _gather(of_down, own, rank, back, 0, w, x, i)
+                _gather(of_up, own, rank, low, p, w, grad, i)
+            p += 4
+
+
+@kernel
+def scale_mixed(low: Floats, weights: Floats, rank: int, out: Floats) -> None:
+    """out[i, k, r] = low[i, k, r] * weights[i, k], with low and out (B, K R)."""
+    for i in range(low.shape[0]):
+        x, y, w = low[i], out[i], weights[i]
+        for k in range(w.size):
+            for r in range(k * rank, (k + 1) * rank):
+                y[r] = x[r] * w[k]
+
+
+@kernel
+def mixed_gradients(
+    back: Floats, low: Floats, weights: Floats, rank: int, of_weights: Floats
+) -> None:
+    """of_weights[i, k] += back[i, k] . low[i, k]; then back[i, k, r] *= weights[i, k]."""
+    for i in range(low.shape[0]):
+        x, y, w, out = low[i], back[i], weights[i], of_weights[i]
+        for k in range(w.size):
+            value = np.float32(0)
+            for r in range(k * rank, (k + 1) * rank):
+                value += x[r] * y[r]
+                y[r] *= w[k]
+            out[k] += value
