@@ -5,6 +5,7 @@ from mdlora.bench.batches import batches_table, run_batches_bench
 from mdlora.bench.case import BenchCase, load_case
 from mdlora.bench.columns import columns_table, run_columns_bench
 from mdlora.bench.domains import domains_table, run_domains_bench
+from mdlora.bench.experts import experts_table, run_experts_bench
 from mdlora.bench.peft import peft_table, run_peft_bench
 from mdlora.bench.pictures import curve_figure, draw_pictures
 from mdlora.bench.prepare import prepare_bench_table, run_prepare_bench
@@ -25,6 +26,7 @@ __all__ = [
     "curve_figure",
     "domains_table",
     "draw_pictures",
+    "experts_table",
     "load_case",
     "peft_table",
     "prepare_bench_table",
@@ -32,6 +34,7 @@ __all__ = [
     "run_batches_bench",
     "run_columns_bench",
     "run_domains_bench",
+    "run_experts_bench",
     "run_peft_bench",
     "run_prepare_bench",
     "run_score_bench",

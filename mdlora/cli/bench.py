@@ -21,6 +21,7 @@ CASES = {
     "batches": "step time by batch size, 256 to 65,536 rows, beside other libraries",
     "columns": "training with 26 columns of ids and 13 of numbers, and with 3 to 100",
     "domains": "steps with adapters and gates beside one without, 2 to 10,000 domains",
+    "experts": "the expert phase with a stop for each expert, beside a run for each",
     "peft": "scoring rows of mixed domains by their own adapters, beside PEFT",
     "prepare": "seconds and peak memory of preparing a long CSV file",
     "score": "milliseconds to score a few rows, rows of a file per CPU second, beside others",

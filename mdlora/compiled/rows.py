@@ -88,7 +88,8 @@ def catch_up_rows(
     moved = np.empty(table.shape[1], np.float32)
     for row in rows:
         since, missed = last[row], now - last[row]
-        if missed <= 0:
+        if since == 0 or missed <= 0:  # never moved: there are no moments to move it by
+            last[row] = now
             continue
         weight, first, second = table[row], mean[row], square[row]
         moved[:] = np.float32(0)

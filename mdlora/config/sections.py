@@ -130,8 +130,8 @@ class TrainingConfig:
     """Penalty on the sum of squares of the distinct embedding and linear rows of a batch."""
 
     embedding_optimizer: Literal["dense", "lazy", "catch_up"] = "lazy"
-    """lazy: touched rows only, moments wait while a row is absent. dense: torch.optim.Adam over
-    whole tables. catch_up: equals dense, but missed steps are applied when a row is next touched."""
+    """lazy: touched rows only, moments wait while a row is absent. dense: torch.optim.Adam over all
+    rows. catch_up: equals dense, but missed steps are applied when a row is next touched."""
 
     threads: int = 1
     """CPU threads. On few or shared cores one is often faster than two."""

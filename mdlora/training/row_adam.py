@@ -73,7 +73,8 @@ class RowAdam:
     def settle(self) -> None:
         """Bring the whole table up to the present step."""
         if self.catch_up:
-            behind = (self.last < self.clock.to(self.last.device)).nonzero().squeeze(1)
+            now = self.clock.to(self.last.device)
+            behind = ((self.last > 0) & (self.last < now)).nonzero().squeeze(1)
             if can_compile(self.table):
                 self._compiled_missed(behind)
                 return
@@ -111,9 +112,16 @@ class RowAdam:
     def _compiled_missed(self, rows: Tensor) -> None:
         from mdlora.compiled.rows import catch_up_rows
 
-        tables = self.table.detach(), self.mean, self.square, self.last, rows
-        settings = np.array([self.lr, *self.betas, self.eps])
-        catch_up_rows(*(t.numpy() for t in tables), int(self.clock), settings, self.longest)
+        catch_up_rows(
+            self.table.detach().numpy(),
+            self.mean.numpy(),
+            self.square.numpy(),
+            self.last.numpy(),
+            rows.numpy(),
+            int(self.clock),
+            np.array([self.lr, *self.betas, self.eps]),
+            self.longest,
+        )
 
     def _compiled_step(self, gradient: Tensor) -> Tensor:
         """The same formulas in two passes of compiled kernels; returns the distinct rows."""

@@ -155,7 +155,7 @@ def resume(path: str | Path, *, progress: Progress | None = None, inexact: bool 
         inexact: go on even with another torch or numba, device or processor than before.
 
     Raises:
-        RunError: not a run folder, its data changed, or torch, numba, the device or the processor did.
+        RunError: not a run folder, or its data, torch, numba, the device or the processor changed.
     """
     folder = RunFolder(path)
     config = folder.config()
