@@ -144,7 +144,8 @@ class BankAdam:
         else:
             grad, place = found, chosen
         weights, means, squares, grads = (
-            t.detach().view(len(t), -1).numpy() for t in (parameter, mean, square, grad)
+            t.detach().view(len(t), parameter[0].numel()).numpy()
+            for t in (parameter, mean, square, grad)
         )
         step_slices(
             weights,

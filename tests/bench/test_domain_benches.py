@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 
 import pytest
+import torch
 
 from mdlora.bench import load_case, run_domains_bench, run_experts_bench, run_peft_bench
+from mdlora.bench.experts import stop
+from mdlora.bench.made import make_rows, make_schema
+from mdlora.bench.ours import OurTraining
 from mdlora.errors import ConfigError, MissingExtraError
 
 
@@ -43,6 +47,18 @@ def test_experts() -> None:
         ["at_most", 1.2],
     ]
     assert len(load_case("experts").table(result).rows) == 4
+
+
+def test_experts_that_have_stopped_stand_still() -> None:
+    schema = make_schema([20, 20], domains=3)
+    training = OurTraining("mlora finetune", "wdl", schema, make_rows(schema, 64, skewed=False))
+    adapted = training.runner.model.adapted
+    assert adapted is not None
+    up = adapted.bank_of(0).get_parameter("up")
+    before = up.detach().clone()
+    stop(training, torch.tensor([True, False, True]))
+    training.epoch.run()
+    assert [torch.equal(x, y) for x, y in zip(up, before, strict=True)] == [True, False, True]
 
 
 def test_peft_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,7 +196,7 @@ def test_adam_steps_some_adapters_as_the_plain_path_does(sparse: bool):
             for parameter in parameters:
                 grad = draw(draws, *parameter.shape) * mask.view(-1, *[1] * (parameter.dim() - 1))
                 grad[active[-1]] = 0.0  # named active, though its gradient is not there
-                rows = torch.tensor(active[:-1])
+                rows = torch.tensor(active[:-1], dtype=torch.int64)
                 if sparse:
                     grad = torch.sparse_coo_tensor(
                         rows[None], grad[rows], grad.shape, check_invariants=False
