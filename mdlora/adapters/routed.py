@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mdlora.adapters.bank import AdapterBank, Bank
-from mdlora.adapters.checks import check_ids
+from mdlora.adapters.checks import check_ids, check_learns, check_mode
 from mdlora.adapters.domain_input import DomainInput
 from mdlora.adapters.gate import Gate
 from mdlora.adapters.kernels import can_merge
@@ -18,8 +18,9 @@ from mdlora.adapters.learning import LearningCheck
 from mdlora.adapters.norms import hold_statistics
 from mdlora.adapters.routes import Route
 from mdlora.adapters.state import Routing, ThreadState
-from mdlora.config import DomainAdapters, counted
+from mdlora.config import DomainAdapters, MoEMLoRA, counted
 from mdlora.errors import AdapterError
+from mdlora.layers import row_owners
 
 __all__ = ["RouteMode", "RoutedModule"]
 
@@ -40,7 +41,6 @@ class RoutedModule(nn.Module):
     target_names: tuple[str, ...]
     banks: nn.ModuleList
     gates: nn.ModuleList
-    route_mode: RouteMode
     domain_input: DomainInput | None
 
     def __init__(self) -> None:
@@ -50,6 +50,17 @@ class RoutedModule(nn.Module):
         self._frozen: set[str] = set()
         self._flattened: frozenset[int] = frozenset()
         self._called: set[int] | None = None  # targets that any pass has called
+        self._unwrapped = False
+
+    @property
+    def route_mode(self) -> RouteMode:
+        """Which adapters a row meets: none, its domain's "own", or those its "gate" chooses."""
+        return self._route_mode
+
+    @route_mode.setter
+    def route_mode(self, mode: RouteMode) -> None:
+        check_mode(mode, has_gate=isinstance(self.config, MoEMLoRA))
+        self._route_mode: RouteMode = mode
 
     def forward(
         self,
@@ -71,6 +82,7 @@ class RoutedModule(nn.Module):
             sorted_rows: see `routing`.
             **kwargs: the module's own keyword arguments.
         """
+        self.refuse_unwrapped()
         if self.domain_input is not None and expert is None and not sorted_rows:
             if domain is None:
                 return self.module(*args, **kwargs)
@@ -98,9 +110,11 @@ class RoutedModule(nn.Module):
                 rows (float32 on a CPU); such a step has first derivatives only.
 
         Raises:
-            AdapterError: ids are not integers of shape (B,) in 0..D, or a target layer was not
-                called by the forward pass.
+            AdapterError: ids are not integers of shape (B,) in 0..D (a RuntimeError where a graph
+                or a GPU finds it), a target layer was not called by the forward pass, or the
+                adapters were taken off.
         """
+        self.refuse_unwrapped()
         check_ids("domain", domain, low=0, high=self.num_domains)
         if expert is not None:
             check_ids("expert", expert, low=-1, high=self.num_experts - 1)
@@ -160,6 +174,7 @@ class RoutedModule(nn.Module):
             or type(layer) is not nn.Linear  # or it may compute something else than x W + b
             or not alone  # a hook of somebody else would see no rows
             or x.shape[0] != route.num_rows
+            or row_owners() is not None
             or not can_merge(x, layer.weight, route)
         ):
             return False
@@ -185,6 +200,17 @@ class RoutedModule(nn.Module):
                 "build nn.TransformerEncoder with enable_nested_tensor=False."
             )
         rows, ids = x.shape[0], routing.domain.shape[0]
+        owners = row_owners()
+        if owners is not None:
+            owned = owners.row.shape[0]
+            if (owned, owners.num_rows) != (rows, ids):
+                raise AdapterError(
+                    f"{self.target_names[index]} got {counted(rows, 'row')}, and "
+                    f"{counted(ids, 'domain id')} for the batch, inside `rows_of` for "
+                    f"{counted(owned, 'row')} of a batch of {owners.num_rows:,}: give one domain "
+                    "id for each row of the batch, and an owner for each row here."
+                )
+            return self._updated(index, x, routing.owned(owners.row), output)
         if rows != ids:
             each = self._rows_of_each(index, rows, ids)
             updated = self._updated(
@@ -218,13 +244,23 @@ class RoutedModule(nn.Module):
         if self._called is not None:
             self._refuse_missed(self._called)
 
+    def refuse_unwrapped(self) -> None:
+        """Raise AdapterError if `unwrap` has taken the adapters off."""
+        if self._unwrapped:
+            raise AdapterError(
+                "The adapters were taken off this model, by unwrap(): call the module itself, or "
+                "adapt it again."
+            )
+
     def _updated(self, index: int, x: Tensor, routing: Routing, output: Tensor) -> Tensor:
         if self.route_mode == "own":
             route: Route = routing.own()
         else:
-            which = self.gate_index(index)
-            if which not in routing.gated:
-                routing.gated[which] = self.gates[which](routing.domain, x)
+            which, gate = self.gate_index(index), self.gate_of(index)
+            if which not in routing.gated or not gate.shared:
+                routing.keep(which, gate(routing.domain, x))
+            elif not routing.learns:
+                check_learns(self.target_names[index], gate)
             route = routing.gated[which]
         total: Tensor = self.banks[index](x, route, output)
         return total

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mdlora.layers import Segments, make_segments
+from mdlora.layers import DomainRows, Segments, make_segments
 
 __all__ = ["ExpertRoute", "MixtureRoute", "Route", "Runs"]
 
@@ -63,6 +63,7 @@ class ExpertRoute:
         self.weights = weights
         self._one_hot: dict[torch.dtype, Tensor] = {}
         self._segments: Segments | None = None
+        self._rows: DomainRows | None = None
         self._runs: Runs | None = None
         self._repeated: dict[int, ExpertRoute] = {1: self}
 
@@ -106,6 +107,12 @@ class ExpertRoute:
         if self._segments is None:
             self._segments = make_segments(self.flat_experts(), self.num_experts)
         return self._segments
+
+    def rows(self) -> DomainRows:
+        """Which adapter each row meets, for products with whole matrices."""
+        if self._rows is None:
+            self._rows = DomainRows(self.flat_experts(), self.num_experts)
+        return self._rows
 
     @property
     def is_single(self) -> bool:
