@@ -6,8 +6,8 @@ BIN := .venv/bin
 CORE := .venv/.installed-core
 DEV := .venv/.installed-dev
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-# One thread a test process: on few or shared cores more threads are slower, often by far.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# One test process a core, each with one thread: more threads are slower there, often by far.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 CASE ?= all
 DATA ?=
@@ -30,13 +30,13 @@ test-slow: $(DEV)  ## tests that take minutes
 	$(PYTEST) -m "slow and not gpu" --timeout 1800
 
 test-gpu: $(DEV)  ## tests that need a CUDA device
-	$(PYTEST) -m gpu
+	$(PYTEST) -n 0 -m gpu
 
 check: $(DEV)  ## lint, format, types, the order of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(PYTEST) tests/test_import_order.py
+	$(PYTEST) -n 0 tests/test_import_order.py
 
 format: $(DEV)  ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix-only .

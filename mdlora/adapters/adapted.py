@@ -16,7 +16,6 @@ from mdlora.adapters.hooks import AddUpdate, BeginPass, EndPass, TakeOver
 from mdlora.adapters.norms import hold_statistics, release_statistics
 from mdlora.adapters.rank import RankChoice, check_layer_ranks
 from mdlora.adapters.routed import RoutedModule
-from mdlora.adapters.routes import ExpertRoute
 from mdlora.adapters.targets import linear_names
 from mdlora.config import DomainAdapters, MoEMLoRA
 from mdlora.errors import AdapterError
@@ -39,7 +38,8 @@ class AdaptedModel(RoutedModule):
     each adapted layer has its bank (and gate) as a submodule, `domain_adapters`, so that
     `parameters()`, `state_dict()` and `to()` of the module hold them. `unwrap()` undoes all.
 
-    `route_mode` says which adapters a row meets: "none", "own" (its domain's: MLoRA), or "gate".
+    `route_mode` says which adapters a row meets: "none", "own" (its domain's: MLoRA), or "gate"
+    (with MoEMLoRA); another is an AdapterError.
 
     Attributes:
         target_names: dotted names of the adapted layers.
@@ -124,8 +124,7 @@ class AdaptedModel(RoutedModule):
             return None
         if self.route_mode == "own":
             return last.own().used()
-        routes = [r for r in last.gated.values() if isinstance(r, ExpertRoute)]
-        used = [route.used() for route in routes]
+        used = last.used_by_gates()
         some = [experts for experts in used if experts is not None]
         return torch.stack(some).any(0) if some and len(some) == len(used) else None
 
@@ -163,6 +162,7 @@ class AdaptedModel(RoutedModule):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._unwrapped = True
         for layer in self.target_layers:
             layer._modules.pop(_CHILD, None)
         for parameter in self._held:

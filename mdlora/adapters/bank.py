@@ -20,11 +20,9 @@ from mdlora.adapters.rank import RankChoice, choose_rank
 from mdlora.adapters.routes import ExpertRoute, MixtureRoute, Route
 from mdlora.config import DomainAdapters, MLoRA, counted
 from mdlora.errors import AdapterError
-from mdlora.layers import segment_product
+from mdlora.layers import domain_product
 
 __all__ = ["AdapterBank", "Bank", "FullBank", "make_bank"]
-
-_FEW_EXPERTS = 4  # up to which computing all of them beats bringing rows together
 
 
 class Bank(nn.Module, ABC):
@@ -158,7 +156,9 @@ class AdapterBank(Bank):
 class FullBank(Bank):
     """K whole updates of one linear layer: adapter k adds x D_k + c_k, both zero at the start.
 
-    To finetune D_k beside a frozen W is to finetune a copy of W, step for step.
+    To finetune D_k beside a frozen W is to finetune a copy of W, step for step. Where each row has
+    one adapter the product is `domain_product`, which in float32 on a CPU has first derivatives
+    only.
 
     Shapes (I in, O out, K adapters): delta (K, I, O), bias (K, O).
     """
@@ -180,9 +180,8 @@ class FullBank(Bank):
         self, x: Tensor, route: Route, output: Tensor | None, in_place: bool = False
     ) -> Tensor:
         """As `forward`, for x (B, I) whose rows are those of the route."""
-        few = self.num_experts <= _FEW_EXPERTS or torch.compiler.is_compiling()
-        if isinstance(route, ExpertRoute) and route.experts.shape[1] == 1 and not few:
-            delta = segment_product(x, self.delta, self.bias, route.segments())
+        if isinstance(route, ExpertRoute) and route.experts.shape[1] == 1:
+            delta = domain_product(x, self.delta, self.bias, route.rows())
             weights = route.flat_weights(x.dtype)
             delta = delta if weights is None else delta * weights.unsqueeze(1)
         else:

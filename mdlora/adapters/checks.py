@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,15 @@ from torch.nn.parameter import is_lazy
 
 from mdlora.errors import AdapterError
 
-__all__ = ["can_look", "check_ids", "check_layers"]
+__all__ = [
+    "can_look",
+    "check_ids",
+    "check_later",
+    "check_layers",
+    "check_learns",
+    "check_mode",
+    "is_whole",
+]
 
 
 def can_look(x: Tensor) -> bool:
@@ -18,8 +27,28 @@ def can_look(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.numel() > 0 and not torch.compiler.is_compiling()
 
 
+def is_whole(x: object) -> bool:
+    """Whether it is a whole number, numpy's too, and not a bool."""
+    return isinstance(x, Integral) and not isinstance(x, bool)
+
+
+def check_later(good: Tensor, message: str) -> None:
+    """Check that all is true, where `can_look` says no: in the traced graph, or on the device.
+
+    It raises RuntimeError when that runs. On a GPU it is a device assertion, after which the
+    process can do no more there.
+    """
+    if good.device.type in ("cpu", "cuda"):  # others, and "meta", have no such operation
+        torch._assert_async(good.all(), message)
+
+
 def check_ids(name: str, ids: Tensor, *, low: int, high: int, hint: str = "") -> None:
-    """Raise AdapterError unless ids are integers (B,) in low..high (on a CPU, outside graphs)."""
+    """Raise AdapterError unless ids are integers (B,) in low..high; see also `check_later`."""
+    if not isinstance(ids, Tensor):
+        raise AdapterError(
+            f"{name} ids are of type {type(ids).__name__}; give a one-dimensional tensor of "
+            "integers, one for each row."
+        )
     if ids.dim() != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
         raise AdapterError(
             f"{name} ids have shape {tuple(ids.shape)} and type {ids.dtype}; "
@@ -32,6 +61,30 @@ def check_ids(name: str, ids: Tensor, *, low: int, high: int, hint: str = "") ->
                 f"{name} ids run from {int(least)} to {int(most)}; they must be in {low} to "
                 f"{high}.{hint}"
             )
+    else:
+        whole = ids.long()  # its own type may be too narrow for the bounds
+        good = whole.clamp(low, high) == whole
+        check_later(good, f"{name} ids must be in {low} to {high}.{hint}")
+
+
+def check_learns(name: str, gate: nn.Module) -> None:
+    """Raise AdapterError if a gate learns at this layer, by a route that has no gradients."""
+    if torch.is_grad_enabled() and any(p.requires_grad for p in gate.parameters()):
+        raise AdapterError(
+            f"{name} records gradients, but the gate that it shares did its work before, under "
+            "no_grad, and would not learn: set the ids anew for a pass that learns; with gradient "
+            "checkpointing, choose a gate for each layer, gate_shared=False."
+        )
+
+
+def check_mode(mode: str, *, has_gate: bool) -> None:
+    """Raise AdapterError unless rows can be routed in this way."""
+    modes = ("none", "own", "gate") if has_gate else ("none", "own")
+    if mode not in modes:
+        gate = "" if has_gate else " ('gate' is for MoEMLoRA)"
+        raise AdapterError(
+            f"route_mode={mode!r} is none of this model's: choose {', '.join(modes)}{gate}."
+        )
 
 
 def check_layers(module: nn.Module, names: Sequence[str]) -> None:

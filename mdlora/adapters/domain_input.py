@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mdlora.adapters.checks import can_look
+from mdlora.adapters.checks import can_look, check_later, is_whole
 from mdlora.errors import AdapterError
 
 __all__ = ["DomainInput"]
@@ -45,8 +45,9 @@ class DomainInput:
         self._place = places.index(name) if name in places else None
         self._model = type(module).__name__
         self._column = None if self.is_argument else self._find_column(module)
-        self._tables = None if ids is None else self._make_tables(ids)
-        self._largest = max([num_domains, *(abs(key) for key in ids or ())])
+        whole = None if ids is None else self._whole(ids)
+        self._tables = None if whole is None else _make_tables(whole)
+        self._largest = max([num_domains, *(abs(key) for key in whole or ())])
         self._unknown = 0
         self._lock = threading.Lock()
 
@@ -103,12 +104,17 @@ class DomainInput:
                 f"{len(having)} of the dicts that {self._model} was called with have an entry "
                 f"{self.name!r}: name one that only one of them has."
             )
+        otherwise = "or give the ids outright: `with adapted.routing(ids)`."
+        if self.is_argument:
+            raise AdapterError(
+                f"{self._model} was called without its argument {self.name!r}, the domain input: "
+                f"give it, {otherwise}"
+            )
         entries = ", ".join(str(key) for x in dicts for key in x)
         has = f"; its dict has: {entries}" if dicts else f", and no dict among {len(given)} inputs"
         raise AdapterError(
             f"{self._model} was called without the domain input {self.name!r}: it has no argument "
-            f"of that name{has}. Add it to the inputs, or give the ids outright: "
-            "`with adapted.routing(ids)`."
+            f"of that name{has}. Add it to the inputs, {otherwise}"
         )
 
     def _find_column(self, module: nn.Module) -> int | None:
@@ -128,18 +134,17 @@ class DomainInput:
             )
         return int(start)
 
-    def _make_tables(self, ids: Mapping[int, int]) -> tuple[Tensor, Tensor]:
+    def _whole(self, ids: Mapping[int, int]) -> dict[int, int]:
+        """The same map in Python's own numbers, checked."""
         for value, index in ids.items():
-            whole = type(value) is int and type(index) is int
-            if not whole or not 0 <= index <= self.num_domains:
+            if not (is_whole(value) and is_whole(index)) or not 0 <= index <= self.num_domains:
                 raise AdapterError(
                     f"domain_ids maps {value!r} to {index!r}; map whole numbers to ids, 1 to "
                     f"{self.num_domains}, or 0 for unknown."
                 )
         if not any(ids.values()):
             raise AdapterError("domain_ids maps no value to a domain: map some to 1 or more.")
-        ordered = sorted(ids.items())
-        return torch.tensor([key for key, _ in ordered]), torch.tensor([i for _, i in ordered])
+        return {int(value): int(index) for value, index in ids.items()}
 
     def _check_whole(self, values: Tensor) -> None:
         exact = int(2 / torch.finfo(values.dtype).eps)
@@ -149,11 +154,14 @@ class DomainInput:
                 f"numbers above {exact} apart, but there are {self._largest}: give it as int64, "
                 "or number the domains from 1."
             )
-        if can_look(values) and not torch.equal(values, values.round()):
-            raise AdapterError(
-                f"Domain input {self.name!r} has values that are not whole numbers: give one "
-                "domain for each row."
-            )
+        message = (
+            f"Domain input {self.name!r} has values that are not whole numbers: give one domain "
+            "for each row."
+        )
+        if not can_look(values):
+            check_later(values == values.round(), message)
+        elif not torch.equal(values, values.round()):
+            raise AdapterError(message)
 
     def _translate(self, values: Tensor) -> Tensor:
         if self._tables is None:
@@ -165,3 +173,8 @@ class DomainInput:
             with self._lock:
                 self._unknown += len(values) - int(known.sum())
         return torch.where(known, ids[place], 0)
+
+
+def _make_tables(ids: Mapping[int, int]) -> tuple[Tensor, Tensor]:
+    ordered = sorted(ids.items())
+    return torch.tensor([key for key, _ in ordered]), torch.tensor([i for _, i in ordered])

@@ -24,6 +24,8 @@ class Gate(nn.Module):
     With `top_k`, the k largest weights are renormalised and the others are exactly zero.
     Unknown domains (id 0) have zero weights, or the gate's, as `unknown_domain` says.
 
+    A shared gate makes one route for the whole pass, another one for each call of its layer.
+
     Shapes (B rows, I in, K adapters, D domains): domain (B,) int64 in 0..D, x (B, ..., I).
     """
 
@@ -35,6 +37,7 @@ class Gate(nn.Module):
         self.top_k = None if config.top_k is None else min(config.top_k, num_experts)
         self.sees_input = config.gate == "input"
         self.detach = config.gate_detach
+        self.shared = config.gate_shared
         self.serves_unknown = config.unknown_domain == "gate"
         self.embedding = nn.Embedding(num_domains + 1, config.gate_embed_dim)
         width = config.gate_embed_dim + (like.in_features if self.sees_input else 0)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mdlora.adapters.adapted import AdaptedModel
+from mdlora.adapters.checks import is_whole
 from mdlora.adapters.routes import Route
 from mdlora.adapters.state import Routing
 from mdlora.errors import AdapterError
@@ -56,10 +57,17 @@ def merge_domain(adapted: AdaptedModel, domain: int) -> nn.Module:
         domain: 1..D, or 0 for what an unknown domain gets.
 
     Raises:
-        AdapterError: no such domain; the gate sees the input; a target's weight is computed from
-            others (weight norm, parametrizations); or passes have run and never called a target.
+        AdapterError: no such domain; the adapters were taken off; the gate sees the input; a
+            target's weight is computed from others (weight norm, parametrizations); or passes have
+            run and never called a target.
     """
+    adapted.refuse_unwrapped()
     adapted.refuse_uncalled()
+    if not is_whole(domain):
+        raise AdapterError(
+            f"domain={domain!r} is a {type(domain).__name__}; give one whole number: 1 to "
+            f"{adapted.num_domains}, or 0 for unknown."
+        )
     if not 0 <= domain <= adapted.num_domains:
         raise AdapterError(
             f"domain={domain} is not there: give 1 to {adapted.num_domains}, or 0 for unknown."

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mdlora.adapters.bank import AdapterBank, Bank
-from mdlora.adapters.checks import check_ids
+from mdlora.adapters.checks import check_ids, check_learns, check_mode
 from mdlora.adapters.domain_input import DomainInput
 from mdlora.adapters.gate import Gate
 from mdlora.adapters.kernels import can_merge
@@ -19,8 +19,9 @@ from mdlora.adapters.low_rank import CompiledUpdate
 from mdlora.adapters.norms import hold_statistics
 from mdlora.adapters.routes import Route
 from mdlora.adapters.state import Routing, ThreadState
-from mdlora.config import DomainAdapters, counted
+from mdlora.config import DomainAdapters, MoEMLoRA, counted
 from mdlora.errors import AdapterError
+from mdlora.layers import row_owners
 
 __all__ = ["RouteMode", "RoutedModule"]
 
@@ -41,7 +42,6 @@ class RoutedModule(nn.Module):
     target_names: tuple[str, ...]
     banks: nn.ModuleList
     gates: nn.ModuleList
-    route_mode: RouteMode
     domain_input: DomainInput | None
 
     def __init__(self) -> None:
@@ -51,6 +51,17 @@ class RoutedModule(nn.Module):
         self._frozen: set[str] = set()
         self._flattened: frozenset[int] = frozenset()
         self._called: set[int] | None = None  # targets that any pass has called
+        self._unwrapped = False
+
+    @property
+    def route_mode(self) -> RouteMode:
+        """Which adapters a row meets: none, its domain's "own", or those its "gate" chooses."""
+        return self._route_mode
+
+    @route_mode.setter
+    def route_mode(self, mode: RouteMode) -> None:
+        check_mode(mode, has_gate=isinstance(self.config, MoEMLoRA))
+        self._route_mode: RouteMode = mode
 
     def forward(
         self,
@@ -72,6 +83,7 @@ class RoutedModule(nn.Module):
             sorted_rows: see `routing`.
             **kwargs: the module's own keyword arguments.
         """
+        self.refuse_unwrapped()
         if self.domain_input is not None and expert is None and not sorted_rows:
             if domain is None:
                 return self.module(*args, **kwargs)
@@ -99,9 +111,11 @@ class RoutedModule(nn.Module):
                 rows (float32 on a CPU); such a step has first derivatives only.
 
         Raises:
-            AdapterError: ids are not integers of shape (B,) in 0..D, or a target layer was not
-                called by the forward pass.
+            AdapterError: ids are not integers of shape (B,) in 0..D (a RuntimeError where a graph
+                or a GPU finds it), a target layer was not called by the forward pass, or the
+                adapters were taken off.
         """
+        self.refuse_unwrapped()
         check_ids("domain", domain, low=0, high=self.num_domains)
         if expert is not None:
             check_ids("expert", expert, low=-1, high=self.num_experts - 1)
@@ -160,6 +174,7 @@ class RoutedModule(nn.Module):
             or not isinstance(bank, AdapterBank)
             or not _is_plain(layer)
             or x.shape[0] != routing.domain.shape[0]
+            or row_owners() is not None  # rows are then those of others
         ):
             return False
         if self.route_mode == "own" and not bank.can_take_over(x, layer, routing.own()):
@@ -169,6 +184,7 @@ class RoutedModule(nn.Module):
             return True
         route = self._route(index, routing, x)
         if not bank.can_take_over(x, layer, route):
+            routing.made[index] = route
             return False
         routing.ready[index] = bank.taken_over(x, layer, route)
         return True
@@ -182,6 +198,7 @@ class RoutedModule(nn.Module):
             or not isinstance(layer, nn.Linear)
             or not _is_plain(layer)
             or x.shape[0] != routing.domain.shape[0]
+            or row_owners() is not None
         ):
             return False
         return bank.can_take_over(x, layer, routing.own())
@@ -215,6 +232,17 @@ class RoutedModule(nn.Module):
                 "build nn.TransformerEncoder with enable_nested_tensor=False."
             )
         rows, ids = x.shape[0], routing.domain.shape[0]
+        owners = row_owners()
+        if owners is not None:
+            owned = owners.row.shape[0]
+            if (owned, owners.num_rows) != (rows, ids):
+                raise AdapterError(
+                    f"{self.target_names[index]} got {counted(rows, 'row')}, and "
+                    f"{counted(ids, 'domain id')} for the batch, inside `rows_of` for "
+                    f"{counted(owned, 'row')} of a batch of {owners.num_rows:,}: give one domain "
+                    "id for each row of the batch, and an owner for each row here."
+                )
+            return self._updated(index, x, routing.owned(owners.row), output)
         if rows != ids:
             each = self._rows_of_each(index, rows, ids)
             updated = self._updated(
@@ -254,19 +282,29 @@ class RoutedModule(nn.Module):
         if self._called is not None:
             self._refuse_missed(self._called)
 
+    def refuse_unwrapped(self) -> None:
+        """Raise AdapterError if `unwrap` has taken the adapters off."""
+        if self._unwrapped:
+            raise AdapterError(
+                "The adapters were taken off this model, by unwrap(): call the module itself, or "
+                "adapt it again."
+            )
+
     def _updated(
         self, index: int, x: Tensor, routing: Routing, output: Tensor, in_place: bool = False
     ) -> Tensor:
-        route = self._route(index, routing, x)
+        route = routing.made.pop(index, None) or self._route(index, routing, x)
         total: Tensor = self.banks[index](x, route, output, in_place=in_place)
         return total
 
     def _route(self, index: int, routing: Routing, x: Tensor) -> Route:
         if self.route_mode == "own":
             return routing.own()
-        which = self.gate_index(index)
-        if which not in routing.gated:
-            routing.gated[which] = self.gates[which](routing.domain, x)
+        which, gate = self.gate_index(index), self.gate_of(index)
+        if which not in routing.gated or not gate.shared:
+            routing.keep(which, gate(routing.domain, x))
+        elif not routing.learns:
+            check_learns(self.target_names[index], gate)
         return routing.gated[which]
 
     def _begin(self, routing: Routing) -> None:

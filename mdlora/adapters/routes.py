@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mdlora.config import counted
 from mdlora.errors import AdapterError
-from mdlora.layers import Segments, make_segments
+from mdlora.layers import DomainRows, Segments, make_segments
 
 __all__ = ["ExpertRoute", "MixtureRoute", "Pairs", "Route", "Runs"]
 
@@ -80,6 +80,7 @@ class ExpertRoute:
         self.weights = weights
         self._one_hot: dict[torch.dtype, Tensor] = {}
         self._segments: Segments | None = None
+        self._rows: DomainRows | None = None
         self._runs: Runs | None = None
         self._pairs: Pairs | None = None
         self._repeated: dict[int, ExpertRoute] = {1: self}
@@ -147,6 +148,12 @@ class ExpertRoute:
                 )
             self._pairs = Pairs(*found)
         return self._pairs
+
+    def rows(self) -> DomainRows:
+        """Which adapter each row meets, for products with whole matrices."""
+        if self._rows is None:
+            self._rows = DomainRows(self.flat_experts(), self.num_experts)
+        return self._rows
 
     @property
     def is_single(self) -> bool:

@@ -19,7 +19,7 @@ class Routing:
     `domain` (B,) int64, 0 for unknown and 1..D else. `expert` (B,) int64, where given, names the
     one adapter of each row (-1: none) in place of the domain's own. `sorted_rows` says that rows
     come sorted by these. `from_input` says that the module's own inputs gave the ids. `ready`
-    holds outputs that were made before their layer was called.
+    and `made` hold outputs and routes that were made before their layer was called.
     """
 
     def __init__(
@@ -39,8 +39,25 @@ class Routing:
         self.from_input = from_input
         self.called: set[int] = set()
         self.ready: dict[int, Tensor] = {}
+        self.made: dict[int, Route] = {}
         self.gated: dict[int, Route] = {}
+        self.learns = False
+        self.used_before: Tensor | None = None
         self._own: ExpertRoute | None = None
+        self._owned: list[tuple[Tensor, Routing]] = []
+
+    def keep(self, which: int, route: Route) -> None:
+        """Keep what gate `which` made; of its layer's calls before, which adapters they used.
+
+        `learns` says from then on whether that was done with gradients.
+        """
+        self.learns = torch.is_grad_enabled()
+        former = self.gated.get(which)
+        if isinstance(former, ExpertRoute):
+            used = former.used()
+            assert used is not None  # a gate's route has weights
+            self.used_before = used if self.used_before is None else self.used_before | used
+        self.gated[which] = route
 
     def own(self) -> ExpertRoute:
         """Each row's own adapters: the one named in `expert`, else the domain's, evenly."""
@@ -63,6 +80,23 @@ class Routing:
                     )
                     self._own = ExpertRoute(experts, num_experts, even)
         return self._own
+
+    def owned(self, index: Tensor) -> Routing:
+        """The routing of rows (V,) that belong to these rows of the batch, made once."""
+        for known, routing in self._owned:
+            if known is index:
+                return routing
+        expert = None if self.expert is None else self.expert[index]
+        routing = Routing(self.domain[index], expert, self.num_domains, self.per_domain)
+        self._owned.append((index, routing))
+        return routing
+
+    def used_by_gates(self) -> list[Tensor | None]:
+        """What each route of a gate with `top_k` used, as `ExpertRoute.used`; owned rows' too."""
+        parts = (self, *(routing for _, routing in self._owned))
+        made = [route for part in parts for route in part.gated.values()]
+        before = [part.used_before for part in parts if part.used_before is not None]
+        return [*before, *(route.used() for route in made if isinstance(route, ExpertRoute))]
 
 
 class ThreadState:

@@ -21,21 +21,31 @@ def linear_names(module: nn.Module, targets: str) -> list[str]:
             modules whose names do: "tower.linears.0", "tower", "tower,head", "*.query".
 
     Raises:
-        AdapterError: a pattern chooses none; the message lists those there are.
+        AdapterError: a pattern chooses none; the message lists those there are, or says that the
+            module has none which adapters could reach.
     """
     linears = [n for n, m in module.named_modules() if isinstance(m, nn.Linear) and n]
-    hint = "Use targets='*' to adapt them all."
     chosen: set[str] = set()
     for pattern in (part.strip() for part in targets.split(",")):
         found = {name for name in linears if matches(name, pattern)}
         if not found:
-            has = f"which has: {', '.join(linears)}" if linears else "which has none at all"
+            has, hint = _there_is(module, linears)
             raise AdapterError(
                 f"targets={pattern!r} matches no Linear layer of {type(module).__name__}, {has}. "
                 f"{getattr(module, 'adapter_hint', '') or hint}"
             )
         chosen |= found
     return [name for name in linears if name in chosen]
+
+
+def _there_is(module: nn.Module, linears: list[str]) -> tuple[str, str]:
+    """Which Linear layers there are, and what to do."""
+    if linears:
+        return f"which has: {', '.join(linears)}", "Use targets='*' to adapt them all."
+    if isinstance(module, nn.Linear):
+        return "which is one itself", "Wrap it, nn.Sequential(layer), and use targets='0'."
+    hint = "Adapters work on the nn.Linear layers inside a module, so they can reach nothing of it."
+    return "which has none at all", hint
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -9,6 +9,7 @@ from mdlora.backbones.build import (
     get_backbone,
     idle_settings,
     options_of,
+    width_multiple,
 )
 from mdlora.backbones.dcn import DCN
 from mdlora.backbones.dcnv2 import DCNv2
@@ -79,4 +80,5 @@ __all__ = [
     "idle_settings",
     "options_of",
     "tower_input",
+    "width_multiple",
 ]

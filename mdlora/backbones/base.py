@@ -91,6 +91,10 @@ class Backbone(nn.Module, ABC):
     A subclass takes `Inputs`, `hidden` and `dropout`, and its own settings as further keywords
     with defaults: these are its `backbone.options`. Its dense layers are `nn.Linear`, so that
     adapters find them.
+
+    A class that is called directly has dropout 0.0 unless told otherwise, as a layer alone has.
+    Models that are built from settings (`build_backbone`, `CTRModel`, the commands) get
+    `BackboneConfig.dropout`, which is 0.5, and that is the default that `mdlora models` shows.
     """
 
     uses_first_order: bool = False
@@ -108,6 +112,9 @@ class Backbone(nn.Module, ABC):
     is_multi_domain: ClassVar[bool] = False
     """Whether it has parts of its own for each domain."""
 
+    tower_option: ClassVar[str] = "backbone.options.deep"
+    """The option that adds a tower, where hidden layers are idle without one."""
+
     paper: ClassVar[str] = ""
     """Authors, year and where to find the paper."""
 
@@ -119,6 +126,15 @@ class Backbone(nn.Module, ABC):
             options: all options, defaults among them.
         """
         return ()
+
+    @classmethod
+    def width_multiple(cls, options: Mapping[str, Any]) -> int:
+        """What the last hidden width must be a multiple of, beside these options.
+
+        Args:
+            options: all options, defaults among them.
+        """
+        return 1
 
     @abstractmethod
     def forward(self, x: Embedded) -> Tensor:

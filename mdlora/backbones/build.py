@@ -11,7 +11,14 @@ from mdlora.backbones.registry import BACKBONES
 from mdlora.config import BackboneConfig, did_you_mean, unknown_name
 from mdlora.errors import ConfigError
 
-__all__ = ["build_backbone", "check_backbone", "get_backbone", "idle_settings", "options_of"]
+__all__ = [
+    "build_backbone",
+    "check_backbone",
+    "get_backbone",
+    "idle_settings",
+    "options_of",
+    "width_multiple",
+]
 
 _COMMON = ("self", "inputs", "hidden", "dropout")
 _DEFAULTS = BackboneConfig()
@@ -50,11 +57,10 @@ def check_backbone(config: BackboneConfig) -> dict[str, Any]:
     for name in idle_settings(config):
         given = getattr(config, name)
         if given not in (getattr(_DEFAULTS, name), 0):
-            deep = "deep" in options_of(get_backbone(config.name))
-            remedy = "set backbone.options.deep to true" if deep else "choose another host"
+            option = get_backbone(config.name).tower_option
             raise ConfigError(
                 f"backbone.{name}={given!r} has no effect on {config.name!r} without a tower: "
-                f"{remedy}, or leave it out."
+                f"set {option} to true, or leave it out."
             )
     return options
 
@@ -65,9 +71,22 @@ def idle_settings(config: BackboneConfig) -> tuple[str, ...]:
     Raises:
         ConfigError: no such backbone, or an option that it does not have or of another type.
     """
-    kind = get_backbone(config.name)
-    defaults = {name: option.default for name, option in options_of(kind).items()}
-    return kind.idle_settings({**defaults, **_options(config)})
+    return get_backbone(config.name).idle_settings(_all_options(config))
+
+
+def width_multiple(config: BackboneConfig) -> int:
+    """What the last of `hidden` must be a multiple of on the configured backbone.
+
+    Raises:
+        ConfigError: as in `idle_settings`.
+    """
+    return get_backbone(config.name).width_multiple(_all_options(config))
+
+
+def _all_options(config: BackboneConfig) -> dict[str, Any]:
+    """Those given, and the defaults of the others."""
+    known = options_of(get_backbone(config.name))
+    return {**{name: option.default for name, option in known.items()}, **_options(config)}
 
 
 def _options(config: BackboneConfig) -> dict[str, Any]:
@@ -76,12 +95,15 @@ def _options(config: BackboneConfig) -> dict[str, Any]:
         if name not in known:
             has = f"It has: {', '.join(known)}." if known else "It has none."
             raise ConfigError(
-                f"Backbone {config.name!r} has no option {name!r}.{did_you_mean(name, known)} {has}"
+                f"backbone.options.{name}: backbone {config.name!r} has no option {name!r}."
+                f"{did_you_mean(name, known)} {has}"
             )
     return {name: _read(name, value, known[name]) for name, value in config.options.items()}
 
 
 def _read(name: str, value: Any, option: inspect.Parameter) -> Any:
+    if value in (None, "none") and NoneType in get_args(option.annotation):
+        return None
     from jsonargparse import ArgumentError, ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False)
@@ -91,8 +113,6 @@ def _read(name: str, value: Any, option: inspect.Parameter) -> Any:
         read = parser.parse_object({"value": given}).value
     except ArgumentError as error:
         raise _of_another_type(name, value, option) from error
-    if read is None and NoneType not in get_args(option.annotation):
-        raise _of_another_type(name, value, option)
     return tuple(read) if isinstance(read, list) else read
 
 

@@ -100,5 +100,7 @@ def _type_words(hint: Any) -> str:
         return f"{', '.join(others)} or {last}" if others else last
     if get_origin(hint) is tuple:
         return f"list of {_type_words(parts[0])}"
+    if get_origin(hint) is dict:
+        return "settings by name"
     words: dict[Any, str] = {bool: "true or false", str: "text"}
     return words.get(hint, getattr(hint, "__name__", str(hint)))

@@ -28,8 +28,8 @@ class DIN(TowerBackbone):
     setting `like`. Other lists stay pooled.
 
     Shapes (B rows, G fields, E width, N numbers, V items): x.fields (B, G, E), x.dense (B, N),
-    x.lists[i].values (V, E) -> (B,). Adapters on the layers of `attention` have no domain for a
-    row of V items, and refuse; the default targets are those of the tower.
+    x.lists[i].values (V, E) -> (B,). Adapters on `attention` give an item what the domain of its
+    row has; the default targets are those of the tower.
 
     Args:
         inputs: what it is built for.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +81,12 @@ class FinalMLP(Backbone):
             for name, chosen in zip(_STREAMS, places, strict=True):
                 self.gates[name] = _ContextGate(inputs, chosen, gate_hidden)
         self.fusion = BilinearFusion(hidden[-1], other[-1], heads=heads)
+
+    @classmethod
+    def width_multiple(cls, options: Mapping[str, Any]) -> int:
+        """Heads cut the last width into equal parts."""
+        heads: int = options["heads"]
+        return heads
 
     def forward(self, x: Embedded) -> Tensor:
         """The logit of each row."""

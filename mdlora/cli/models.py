@@ -57,8 +57,7 @@ def run(arguments: Sequence[str]) -> None:
     else:
         facts = [model_facts(schema, options.name, **sizes)]
     about = schema_sizes(schema, backbone.embed_dim)
-    if backbone.options and facts[0].problem is not None:
-        raise ConfigError(facts[0].problem)
+    _check_facts(options.name, backbone, adapter, facts)
     print(
         "Sizes are those of {data}: {fields} fields of width {embed_dim}, {numbers} numbers, "
         "{lists} lists (of full length, where FLOPs are counted), {domains} domains. Its "
@@ -83,6 +82,22 @@ def _check_name(name: str | None, backbone: BackboneConfig) -> None:
         )
 
 
+def _check_facts(
+    name: str | None, backbone: BackboneConfig, adapter: MoEMLoRA, facts: Sequence[ModelFacts]
+) -> None:
+    """Refuse settings that fit nothing of what was asked for."""
+    if backbone.options and facts[0].problem is not None:
+        raise ConfigError(facts[0].problem)
+    served = [each for each in facts if each.problem is None]
+    if any(each.no_adapters is None for each in served):
+        return
+    for each in served:
+        # Else adapters reach nothing of it whatever the settings, which its table says.
+        if adapter.targets is not None or any(layer.default for layer in each.layers):
+            whose = "" if name else f"Adapters reach no network. Of {each.name!r}: "
+            raise ConfigError(f"{whose}{each.no_adapters}")
+
+
 def _show_all(facts: Sequence[ModelFacts], num_domains: int) -> None:
     from mdlora.cli.showing import show_table
     from mdlora.reports import methods_table, models_table
@@ -103,7 +118,11 @@ def _show_one(facts: ModelFacts) -> None:
         print(f"Not with this schema: {facts.problem}")
         return
     work = "not counted" if facts.flops is None else f"{facts.flops:,} a row"
-    print(f"Parameters: {facts.parameters:,}. FLOPs of a forward pass: {work}.\n")
+    own = f", {facts.own:,} of them each domain's own" if facts.kind == "multi-domain" else ""
+    print(
+        f"Parameters: {facts.parameters:,}{own}. Of separate networks, one for each domain, with "
+        f"embeddings: {facts.separate:,}. FLOPs of a forward pass: {work}.\n"
+    )
     show_table(layers_table(facts))
     if facts.no_adapters is None:
         show_table(adapters_table(facts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import json
@@ -85,11 +86,14 @@ def _show_short_forms(parser: ArgumentParser) -> None:
 
 
 def _with_options(arguments: Sequence[str]) -> list[str]:
-    """All --backbone.options.KEY VALUE as one --backbone.options, over those of --config."""
+    """All --backbone.options.KEY VALUE as one --backbone.options, over those of --config.
+
+    A KEY with dots, host.cross_layers, is one setting of the option that is before the dot.
+    """
     import yaml
 
     rest: list[str] = []
-    given: dict[str, Any] = {}
+    given: list[tuple[str, Any]] = []
     words = iter(arguments)
     for word in words:
         option, equals, value = word.partition("=")
@@ -100,12 +104,21 @@ def _with_options(arguments: Sequence[str]) -> list[str]:
         if text is None:
             raise ConfigError(f"{option} has no value; give one.")
         is_list = "," in text and text[0] not in "[{'\""
-        given[option.removeprefix(_OPTIONS)] = yaml.safe_load(f"[{text}]" if is_list else text)
+        read = yaml.safe_load(f"[{text}]" if is_list else text)
+        given.append((option.removeprefix(_OPTIONS), read))
     if not given:
         return rest
     file = value_of(rest, "--config")
-    before = load_config(file).backbone.options if file is not None else {}
-    return [*rest, f"{_OPTIONS[:-1]}={json.dumps({**before, **given})}"]
+    options = copy.deepcopy(load_config(file).backbone.options) if file is not None else {}
+    for key, value in given:
+        *outer, last = key.split(".")
+        inner = options
+        for name in outer:
+            if not isinstance(inner.get(name), dict):
+                inner[name] = {}
+            inner = inner[name]
+        inner[last] = value
+    return [*rest, f"{_OPTIONS[:-1]}={json.dumps(options)}"]
 
 
 def _spell(arguments: Sequence[str], short: Mapping[str, str] = _SHORT) -> list[str]:

@@ -97,7 +97,12 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
-        object.__setattr__(self, "options", dict(self.options or {}))
+        given: dict[Any, Any] = dict(self.options or {})
+        if True in given:  # so YAML reads the name of the option "on"
+            given["on"] = given.pop(True)
+        if unnamed := [key for key in given if not isinstance(key, str)]:
+            raise ConfigError(f"backbone.options names {unnamed[0]!r}; give names of options.")
+        object.__setattr__(self, "options", given)
         check_count("backbone.embed_dim", self.embed_dim, low=1, optional=True)
         if not self.hidden:
             raise ConfigError("backbone.hidden is empty; give at least one width, say [64].")

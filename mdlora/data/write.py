@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mdlora.config.checks import counted
 from mdlora.data.layout import (
     ORACLE_COLUMN,
     SCHEMA_FILE,
@@ -68,7 +69,8 @@ def prepare_rows(
     """
     rows: pa.Table = table if isinstance(table, pa.Table) else table.to_arrow()
     if codes.shape != (rows.num_rows,):
-        raise DataError(f"{rows.num_rows} rows need as many split codes, got {codes.shape}.")
+        needed = counted(rows.num_rows, "row needs one split code", "rows need as many split codes")
+        raise DataError(f"{needed}, got {codes.shape}.")
     if codes.size and (codes.min() < 0 or codes.max() >= len(SPLIT_NAMES)):
         raise DataError(f"Split codes are 0, 1 and 2, got {codes.min()} to {codes.max()}.")
     given = {name: np.asarray(v, dtype=np.float32) for name, v in (vectors or {}).items()}
@@ -82,7 +84,7 @@ def prepare_rows(
         part = rows.filter(pa.array(codes == code))
         if not part.num_rows:
             raise DataError(
-                f"The {name} split is empty ({rows.num_rows} rows in all). "
+                f"The {name} split is empty ({counted(rows.num_rows, 'row')} in all). "
                 "Each split needs rows: use more data or another ratio."
             )
         tables[name] = part.select([n for n in wanted if n in part.column_names])
@@ -105,9 +107,10 @@ def _check_domains(schema: Schema, split: str, table: pa.Table, ids: EncodedRows
         row = int(np.argmax(ids.domain == 0))
         values = [table.column(name)[row].as_py() for name in raw_names(schema.domain)]
         value = values[0] if len(values) == 1 else " / ".join(map(str, values))
+        more = f"{split} rows are of such domains"
         raise DataError(
             f"Domain {value!r} has rows in {split} but no training rows "
-            f"({unseen} {split} rows are of such domains). "
+            f"({counted(unseen, f'{split} row is of such a domain', more)}). "
             "Drop these rows, or split again so that each domain has training rows."
         )
 

@@ -19,6 +19,7 @@ from mdlora.layers.masks import FieldNorm, InstanceMask, MaskBlock
 from mdlora.layers.meta_unit import MetaUnit
 from mdlora.layers.mlp import MLP, dense, glorot_
 from mdlora.layers.number_fields import NumberFields
+from mdlora.layers.owners import RowOwners, row_owners, rows_of
 from mdlora.layers.pairwise import PairwiseInteraction
 from mdlora.layers.partitioned_norm import PartitionedNorm
 from mdlora.layers.products import (
@@ -75,6 +76,7 @@ __all__ = [
     "Pruner",
     "PrunerFactor",
     "ReLUDropout",
+    "RowOwners",
     "RunningState",
     "Segments",
     "StarLinear",
@@ -90,6 +92,8 @@ __all__ = [
     "look_up",
     "make_segments",
     "pool",
+    "row_owners",
+    "rows_of",
     "segment_blocks",
     "segment_product",
     "softmax_lists",

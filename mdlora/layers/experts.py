@@ -15,7 +15,14 @@ __all__ = ["ExpertMLP", "experts_linear"]
 
 
 def experts_linear(num_experts: int, in_features: int, out_features: int) -> nn.Linear:
-    """One linear layer with the outputs of several, each Glorot-uniform by itself, zero biases."""
+    """K layers x W_k' + b_k as one linear layer: the outputs [x W_1' + b_1, ..., x W_K' + b_K].
+
+    Each W_k is Glorot-uniform by itself (see `glorot_`), and each b_k zero. As one `nn.Linear` all
+    are in reach of adapters.
+
+    Shapes (B rows, I in, O out, K experts): (B, I) -> (B, K * O), expert after expert; weight
+    (K * O, I), bias (K * O,).
+    """
     layer = nn.Linear(in_features, num_experts * out_features)
     glorot_(layer.weight, in_features, out_features)
     nn.init.zeros_(layer.bias)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mdlora.layers.dice import Dice
 from mdlora.layers.lists import list_of_items, look_up, softmax_lists, sum_lists
 from mdlora.layers.mlp import dense
+from mdlora.layers.owners import rows_of
 
 __all__ = ["LocalActivation", "LocalActivationKind"]
 
@@ -27,9 +28,8 @@ class LocalActivation(nn.Module):
     empty list gives zeros. (The paper feeds t, e_j and their outer product; its authors' code,
     and so this layer, the difference and the product element by element.)
 
-    The linear maps `linears.i` and `head` see items, V rows, not the batch's B; they are handed
-    over as one row with V places. Adapters, which have a domain for each row, so refuse a batch of
-    more than one row, even where V happens to be B.
+    The linear maps `linears.i` and `head` see items, V rows, not the batch's B; `rows_of` says
+    whose these are, so that adapters give an item what the domain of its own row has.
 
     Shapes (B rows, V items of all lists, E width): target (B, E), items (V, E),
     offsets (B + 1,) int64 -> (B, E).
@@ -63,18 +63,14 @@ class LocalActivation(nn.Module):
 
     def weights(self, target: Tensor, items: Tensor, offsets: Tensor) -> Tensor:
         """The weight of each item, (V,)."""
-        mine = look_up(target, list_of_items(offsets, items.shape[0]))
+        rows = list_of_items(offsets, items.shape[0])
+        mine = look_up(target, rows)
         x = torch.cat((mine, items, mine - items, mine * items), 1)
-        for linear, activation in zip(self.linears, self.activations, strict=True):
-            x = activation(_of_items(linear, x))
-        logits = _of_items(self.head, x).squeeze(1)
+        with rows_of(rows, target.shape[0]):
+            for linear, activation in zip(self.linears, self.activations, strict=True):
+                x = activation(linear(x))
+            logits: Tensor = self.head(x).squeeze(1)
         return softmax_lists(logits, offsets) if self.softmax else logits
-
-
-def _of_items(layer: nn.Module, x: Tensor) -> Tensor:
-    """The layer's output for V items, called with one row of V places."""
-    output: Tensor = layer(x.unsqueeze(0))
-    return output.squeeze(0)
 
 
 def _activation(kind: LocalActivationKind, width: int) -> nn.Module:

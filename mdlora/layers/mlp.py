@@ -15,13 +15,21 @@ __all__ = ["MLP", "dense", "glorot_"]
 
 
 def glorot_(weight: Tensor, in_features: int, out_features: int) -> Tensor:
-    """Fill a tensor that holds the weights of several layers of this size, each as `dense`'s."""
+    """Fill a tensor with the weights of layers I -> O: uniform in +-sqrt(6 / (I + O)).
+
+    Glorot and Bengio 2010. A tensor may hold several layers' weights: each starts as `dense`'s.
+
+    Shapes (I in, O out): any, say (O, I), or (K, I, O) of K layers; returned as it was given.
+    """
     bound = math.sqrt(6 / (in_features + out_features))
     return nn.init.uniform_(weight, -bound, bound)
 
 
 def dense(in_features: int, out_features: int, *, bias: bool = True) -> nn.Linear:
-    """A linear layer with Glorot-uniform weights, and zero biases or none."""
+    """The layer x W' + b with Glorot-uniform W (see `glorot_`), and zero b or none.
+
+    Shapes (I in, O out, "..." any axes before): (..., I) -> (..., O); weight (O, I), bias (O,).
+    """
     layer = nn.Linear(in_features, out_features, bias=bias)
     nn.init.xavier_uniform_(layer.weight)
     if bias:

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from mdlora.adapters import AdaptedModel, linear_names, make_bank
-from mdlora.backbones import BACKBONES, Backbone, get_backbone, idle_settings
+from mdlora.backbones import BACKBONES, Backbone, build_backbone, get_backbone, idle_settings
 from mdlora.backbones.describe import Setting, settings_of
 from mdlora.config import BackboneConfig, DomainAdapters, MoEMLoRA
 from mdlora.errors import AdapterError, ConfigError
-from mdlora.model import backbone_for
-from mdlora.reports.work import counted_pass, linears
+from mdlora.model import inputs_of
+from mdlora.reports.work import counted_pass, embedding_parameters, linears
 from mdlora.schema import Schema
 
 __all__ = ["COUNTED", "AdapterFacts", "LayerFacts", "ModelFacts", "every_model", "model_facts"]
@@ -36,7 +36,7 @@ class LayerFacts:
     inputs: int
     outputs: int
     reached: bool
-    """Whether adapters can work there: it is called, with one row for each of the batch."""
+    """Whether adapters can work there: it is called, on rows whose domains are known."""
 
     default: bool
     """Whether they do, unless `adapter.targets` says otherwise."""
@@ -81,6 +81,12 @@ class ModelFacts:
 
     parameters: int | None = None
     """Of the network, without embeddings."""
+
+    own: int | None = None
+    """Of these, what each domain has of its own: what a further domain would add."""
+
+    separate: int | None = None
+    """Of the method "separate", a whole network for each domain, with embeddings."""
 
     flops: int | None = None
     """Of a row in a forward pass: additions and multiplications of all matrix products. None where
@@ -132,12 +138,18 @@ def model_facts(
         settings=settings_of(kind),
         idle=idle,
     )
+    inputs = inputs_of(schema, config.embed_dim)
     try:
         with torch.device("meta"):
-            network = backbone_for(schema, config)
+            network = build_backbone(config, inputs)
+            further = dataclasses.replace(inputs, num_domains=inputs.num_domains + 1)
+            more = build_backbone(config, further) if kind.is_multi_domain else network
     except ConfigError as error:
         return dataclasses.replace(plain, problem=str(error))
     parameters = _count(network)
+    whole = parameters + embedding_parameters(
+        schema, inputs.embed_dim, first_order=network.uses_first_order
+    )
     flops, reached = None, set(linears(network))
     if parameters <= COUNTED:
         flops, reached = counted_pass(schema, config)
@@ -153,6 +165,8 @@ def model_facts(
     return dataclasses.replace(
         plain,
         parameters=parameters,
+        own=_count(more) - parameters,
+        separate=schema.num_domains * whole,
         flops=flops,
         targets=targets,
         no_adapters=problem,

@@ -31,12 +31,17 @@ def models_table(facts: Sequence[ModelFacts], kind: Kind, num_domains: int) -> T
     title, first = _TITLES[kind]
     caption = (
         f"{title}: what adapters reach unless adapter.targets says otherwise, and what else it can "
-        "name; parameters without embeddings, and what MLoRA adds to them; FLOPs of the matrix "
-        "products in a row's forward pass, without adapters."
+        "name; parameters without embeddings, and what MLoRA adds to them; parameters of "
+        f"{num_domains} separate networks, with embeddings; FLOPs of the matrix products in a "
+        "row's forward pass, without adapters."
     )
+    if kind == "multi-domain":
+        caption += " Own of a domain: those of the parameters that each domain has to itself."
     columns = (
         *(first, "paper", "adapters reach", "other targets", "parameters"),
-        *("a domain's", "%", f"all {num_domains} domains'", "%", "FLOPs a row"),
+        *_if_own(kind, "own of a domain"),
+        *("a domain's adapters", "%", f"all {num_domains} domains'", "%"),
+        *("separate", "FLOPs a row"),
     )
     rows = tuple(_model_row(each) for each in facts if each.kind == kind)
     return Table(caption, columns, rows, num_text=4)
@@ -48,7 +53,8 @@ def _model_row(facts: ModelFacts) -> tuple[str, ...]:
             facts.name,
             facts.paper or "–",
             f"not with this schema: {facts.problem}",
-            *["–"] * 7,
+            *["–"] * 8,
+            *_if_own(facts.kind, "–"),
         )
     reached = [layer for layer in facts.layers if layer.default]
     many = "layer" if len(reached) == 1 else "layers"
@@ -62,8 +68,10 @@ def _model_row(facts: ModelFacts) -> tuple[str, ...]:
         reach,
         ", ".join(facts.other_targets) or "–",
         _number(facts.parameters),
+        *_if_own(facts.kind, _number(facts.own)),
         *_sizes(size.of_domain if size else None, facts.parameters),
         *_sizes(size.total if size else None, facts.parameters),
+        _number(facts.separate),
         _number(facts.flops),
     )
 
@@ -133,6 +141,11 @@ def layers_table(facts: ModelFacts) -> Table:
 def models_to_json(facts: Sequence[ModelFacts]) -> list[Mapping[str, Any]]:
     """The same as plain values."""
     return [dataclasses.asdict(each) for each in facts]
+
+
+def _if_own(kind: Kind, cell: str) -> tuple[str, ...]:
+    """A cell that only a table of multi-domain methods has."""
+    return (cell,) if kind == "multi-domain" else ()
 
 
 def _last(key: str) -> str:

@@ -9,11 +9,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from mdlora.backbones import Inputs
 from mdlora.config import BackboneConfig
 from mdlora.embeddings import build_embeddings, vector_placeholders
+from mdlora.layers import row_owners
 from mdlora.model import backbone_for, inputs_of
 from mdlora.schema import Schema
 from mdlora.types import Embedded, EmbeddedList
 
-__all__ = ["counted_pass", "linears", "schema_sizes"]
+__all__ = ["counted_pass", "embedding_parameters", "linears", "schema_sizes"]
 
 _ROWS = 32  # a whole block of the products that bring rows of a domain together
 
@@ -24,7 +25,8 @@ def linears(network: nn.Module) -> dict[str, nn.Linear]:
 
 
 def counted_pass(schema: Schema, config: BackboneConfig) -> tuple[int, set[str]]:
-    """FLOPs of a row, and the dense layers that were handed one row for each row of the batch.
+    """FLOPs of a row, and the dense layers whose rows are known to be those of the batch, or of
+    items of theirs.
 
     FLOPs are the additions and multiplications of all matrix products in a forward pass. The rows
     are alike, so that those of one domain, or one cluster, are a whole block and none is padding;
@@ -37,7 +39,7 @@ def counted_pass(schema: Schema, config: BackboneConfig) -> tuple[int, set[str]]
     seen: set[str] = set()
 
     def note(name: str, rows: Tensor) -> None:
-        if len(rows) == _ROWS:
+        if len(rows) == _ROWS or row_owners() is not None:
             seen.add(name)
 
     for name, layer in linears(network).items():
@@ -75,7 +77,10 @@ def schema_sizes(schema: Schema, embed_dim: int | None) -> dict[str, int]:
         embeddings, and "linear", those of the linear part, which some networks have beside them.
     """
     inputs = inputs_of(schema, embed_dim)
-    plain, both = (_embeddings(schema, inputs.embed_dim, linear) for linear in (False, True))
+    plain, both = (
+        embedding_parameters(schema, inputs.embed_dim, first_order=linear)
+        for linear in (False, True)
+    )
     return {
         "fields": inputs.num_fields,
         "embed_dim": inputs.embed_dim,
@@ -87,7 +92,8 @@ def schema_sizes(schema: Schema, embed_dim: int | None) -> dict[str, int]:
     }
 
 
-def _embeddings(schema: Schema, embed_dim: int, first_order: bool) -> int:
+def embedding_parameters(schema: Schema, embed_dim: int, *, first_order: bool) -> int:
+    """Parameters of all embeddings, and of the linear part if there is one."""
     with torch.device("meta"):
         made = build_embeddings(
             schema,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mdlora.adapters import AdaptedModel, linear_names
-from mdlora.backbones import idle_settings
+from mdlora.backbones import get_backbone, idle_settings, width_multiple
 from mdlora.config import SEPARATE, BackboneConfig, DomainAdapters, MoEMLoRA, RunConfig
 from mdlora.errors import ConfigError
 from mdlora.model import CTRModel, backbone_for
@@ -64,28 +64,31 @@ def check_widening(config: BackboneConfig) -> None:
         ConfigError: the backbone has no hidden layers.
     """
     if "hidden" in idle_settings(config):
+        option = get_backbone(config.name).tower_option
         raise ConfigError(
             f"base-wide widens hidden layers, and {config.name!r} has none without a tower: set "
-            "backbone.options.deep to true, or leave base-wide out of the methods."
+            f"{option} to true, or leave base-wide out of the methods."
         )
 
 
 def widened(config: BackboneConfig, adapter: MoEMLoRA, schema: Schema) -> BackboneConfig:
     """The backbone with hidden layers so wide that it has as many parameters as MoE-MLoRA.
 
-    All hidden widths grow by one factor; the result is the first with at least as many.
+    All hidden widths grow by one factor, the last to a multiple of what the backbone asks for; the
+    result is the first with at least as many.
 
     Raises:
         ConfigError: the backbone has no hidden layers.
     """
     check_widening(config)
     wanted = _backbone_size(config, schema) + _adapter_size(config, adapter, schema)
-    grown = config
-    extra = 0
+    grown, extra = config, 0
+    multiple = width_multiple(config)
     while _backbone_size(grown, schema) < wanted:
         extra += 1
         factor = 1 + extra / config.hidden[0]
-        hidden = tuple(round(width * factor) for width in config.hidden)
+        *others, last = (width * factor for width in config.hidden)
+        hidden = (*map(round, others), multiple * round(last / multiple))
         grown = dataclasses.replace(config, hidden=hidden)
     return grown
 

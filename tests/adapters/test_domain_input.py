@@ -9,9 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError, checkpoint
 
 from mdlora.adapters import AdaptedModel, adapt, merge_domain
 from mdlora.config import MLoRA, MoEMLoRA
@@ -125,6 +127,14 @@ def test_values_are_mapped_to_ids_and_others_are_unknown_and_counted(kind: str):
     assert adapted.domain_input.unknown_rows == 7
 
 
+def test_values_and_ids_may_be_whole_numbers_of_numpy():
+    adapted = routed(domain_ids={np.int64(7): 1, -4: np.int8(2), np.int16(300): np.int32(3)})
+    assert torch.equal(adapted.module({"x": X, "market": RAW}), want())
+    first = routed().module({"x": X, "market": torch.ones_like(IDS)})
+    least = routed(domain_ids={np.int8(-128): 1})  # int8 has no 128
+    assert torch.equal(least.module({"x": X, "market": torch.full((6,), -128)}), first)
+
+
 def test_a_value_may_be_mapped_to_unknown_without_being_counted():
     adapted = routed(domain_ids={**CODES, 5: 0})
     assert torch.equal(adapted.module({"x": X, "market": RAW}), want())
@@ -188,7 +198,17 @@ def test_wrong_values_are_refused_and_leave_no_route(kind: type[Tower], value: A
             lambda m: m({"x": X, "price": X}),
             r"'market': .*; its dict has: x, price\. Add",
         ),
-        (TakesKeyword, lambda m: m(X), "without the domain input .* no dict among 1 inputs"),
+        (
+            TakesDict,
+            lambda m: m(X),
+            "'market': it has no argument of that name, and no dict among 1",
+        ),
+        (
+            TakesKeyword,
+            lambda m: m(X),
+            "TakesKeyword was called without its argument 'market', the",
+        ),
+        (TakesArgument, lambda m: m(X, scale=2.0), "called without its argument 'market', the dom"),
         (TakesDict, lambda m: m({"market": IDS}, {"market": IDS}), "2 of the dicts"),
     ],
 )
@@ -208,7 +228,9 @@ def test_a_missing_input_is_named(
         ({"domain_ids": {1: 4}}, "maps 1 to 4"),
         ({"domain_ids": {1: -1}}, "maps 1 to -1"),
         ({"domain_ids": {True: 1}}, "maps True to 1"),
+        ({"domain_ids": {1: True}}, "maps 1 to True"),
         ({"domain_ids": {1: 1.0}}, "maps 1 to 1.0"),
+        ({"domain_ids": {np.float64(1): 1}}, r"maps np.float64\(1.0\) to 1"),
         ({"domain_ids": {}}, "maps no value to a domain"),
         ({"domain_ids": {5: 0}}, "maps no value to a domain"),
         ({"domain_input": None, "domain_ids": CODES}, "name it, domain_input=..."),
@@ -416,3 +438,38 @@ def test_adapters_that_learn_or_are_not_to_are_no_cause_for_alarm(frozen: tuple[
     adapted = adapt(net, MLoRA(num_domains=3), targets="mlp", domain_input="market")
     adapted.freeze(*frozen)
     loop(net, torch.optim.SGD(net.parameters(), lr=1e-3), 102)
+
+
+class Checkpoints(TakesDict):
+    reentrant: bool | None = None
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        x = batch["x"].clone().requires_grad_()
+        if self.reentrant is None:
+            out: Tensor = self.head(self.mlp(x)).squeeze(1)
+        else:
+            out = self.head(checkpoint(self.mlp, x, use_reentrant=self.reentrant)).squeeze(1)
+        return out
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize("config", GATED)
+def test_gradient_checkpointing_needs_the_ids_in_backward_too(config: MLoRA, reentrant: bool):
+    gradients = []
+    for way in (None, reentrant):
+        adapted = shake(adapt(Checkpoints(), config, targets="mlp", domain_input="market")).eval()
+        adapted.module.reentrant = way
+        if way is not None and getattr(config, "gate_shared", False):  # one route for all layers
+            error = AdapterError if way else CheckpointError
+            says = "gate_shared=False" if way else "different number of tensors"
+            with pytest.raises(error, match=says), adapted.routing(IDS):
+                adapted.module({"x": X}).sum().backward()
+            return
+        with adapted.routing(IDS):
+            adapted.module({"x": X}).sum().backward()
+        gradients.append([p.grad for p in adapted.adapter_parameters()])
+    for a, b in zip(*gradients, strict=True):
+        assert a is not None
+        torch.testing.assert_close(b, a)
+    with pytest.raises(AdapterError, match="no domain ids are set"):
+        adapted.module({"x": X, "market": IDS}).sum().backward()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mdlora.adapters import AdaptedModel, FullBank, adapt, merge_domain
+from mdlora.adapters import AdaptedModel, ExpertRoute, FullBank, adapt, merge_domain
 from mdlora.config import FullFinetuning, MLoRA
 from mdlora.training.bank_adam import BankAdam
 
@@ -64,6 +64,26 @@ def test_rows_with_middle_axes_and_all_experts_at_once():
         d = int(domain[i]) - 1
         extra = x[i] @ bank.delta[d] + bank.bias[d] if d >= 0 else 0
         torch.testing.assert_close(out[i], net[0].forward(x[i]) + extra, rtol=1e-12, atol=1e-12)
+
+
+def test_sums_and_gradients_in_float32_are_those_of_the_formula():
+    """In the sizes that torch's grouped product takes; some rows have no adapter."""
+    x, expert = torch.randn(90, 8, requires_grad=True), torch.arange(90) % 11 - 1
+    bank = FullBank(nn.Linear(8, 12), 10, bias=True)
+    for p in bank.parameters():
+        nn.init.normal_(p)
+    route, pull = ExpertRoute(expert.unsqueeze(1), 10), torch.randn(90, 12)
+    wanted = [x, bank.delta, bank.bias]
+    made = bank(x, route)
+    chosen = expert.clamp(min=0)
+    plain = torch.einsum("bi,bio->bo", x, bank.delta[chosen]) + bank.bias[chosen]
+    plain = plain * (expert >= 0).unsqueeze(1)
+    torch.testing.assert_close(made, plain, rtol=1e-5, atol=1e-5)
+    found = zip(*(torch.autograd.grad(y, wanted, pull) for y in (made, plain)), strict=True)
+    for mine, theirs in found:
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+    with torch.no_grad():
+        assert torch.equal(bank(x, route), made)
 
 
 def test_finetuning_beside_the_frozen_layer_is_finetuning_a_copy_of_it():

@@ -190,6 +190,65 @@ def test_a_gate_for_all_layers_and_one_for_each(
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12 * scale)
 
 
+class Twice(nn.Module):
+    """Calls one layer two times in a pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(4)
+            self.layer, self.head = nn.Linear(9, 9).double(), nn.Linear(9, 1).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(torch.tanh(self.layer(torch.tanh(self.layer(x)))))
+        return out
+
+
+def twice_by_formula(adapted: AdaptedModel, x: Tensor, domain: Tensor) -> tuple[Tensor, set[int]]:
+    """`Twice` row by row, each call by the gate's look at that call's input; experts it used."""
+    net: Any = adapted.module
+    config: Any = adapted.config
+    bank: Any = adapted.banks[0]
+    out, used = [], set()
+    for i, h in enumerate(x):
+        d, g = int(domain[i]), None
+        for _ in range(2):
+            if g is None or not config.gate_shared:
+                g = by_definition(adapted.gates[0], d, h.detach(), m=1, own=0.9) * (d > 0)
+                if config.top_k is not None:
+                    best = g.topk(config.top_k).indices
+                    used |= set(best.tolist()) if d else set()
+                    g = torch.zeros_like(g).index_put((best,), g[best] / g[best].sum().clamp(1e-9))
+            y = net.layer.weight @ h + net.layer.bias
+            for k in range(D):
+                y = y + g[k] * (h @ bank.down[k].T @ bank.up[k] + bank.bias[k])
+            h = torch.tanh(y)
+        out.append(net.head.weight @ h + net.head.bias)
+    return torch.stack(out), used
+
+
+@pytest.mark.parametrize("top_k", [None, 1, 2])
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_gate_sees_the_input_of_each_call_of_its_layer(
+    shared: bool, top_k: int | None, trained: Trained
+):
+    config = MoEMLoRA(num_domains=D, rank=2, gate="input", gate_shared=shared, top_k=top_k)
+    adapted = trained(AdaptedModel(Twice(), config, targets="layer"))
+    domain, x = inputs(5)
+    out = adapted(x, domain=domain)
+    expected, used = twice_by_formula(adapted, x, domain)
+    torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
+    wanted = [*adapted.parameters()]
+    got = torch.autograd.grad(out.sum(), wanted)
+    for a, b in zip(got, torch.autograd.grad(expected.sum(), wanted), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+    experts = adapted.experts_used()
+    if top_k is None:
+        assert experts is None
+    else:
+        assert set(experts.nonzero().flatten().tolist()) == used  # of both calls
+
+
 def test_shared_and_separate_gates_differ(make_tower: Tower, trained: Trained):
     domain, x = inputs()
     outs = []

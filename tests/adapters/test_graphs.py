@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mdlora.adapters import AdaptedModel, adapt
+from mdlora.adapters import AdaptedModel, adapt, checks
 from mdlora.config import FullFinetuning, MLoRA, MoEMLoRA
 
 Tower = Callable[..., nn.Sequential]
@@ -144,3 +144,58 @@ def test_an_exported_model_with_ids_among_its_inputs(
     assert adapted.unwrap() is model
     with pytest.raises(KeyError):  # what was exported stays; the model is its old self
         model({"market": domain})
+
+
+@pytest.mark.parametrize("name", some("few"))
+def test_graphs_refuse_ids_out_of_range(name: str, make_tower: Tower, trained: Trained):
+    config = CONFIGS[name]
+    largest = config.num_domains or 0
+    adapted = trained(adapt(make_tower(), config, targets="[02]")).eval()
+    x, domain = rows_of(30, config, 1)
+    exported = torch.export.export(adapted, (x,), {"domain": domain}).module()
+    compiled = torch.compile(adapted, fullgraph=True, backend="aot_eager")
+    for graph in (exported, compiled):
+        close(graph(x, domain=domain), adapted(x, domain=domain))
+        for wrong in (largest + 1, -1):
+            bad = torch.where(torch.arange(30) == 7, wrong, domain)
+            with pytest.raises(RuntimeError, match=f"domain ids must be in 0 to {largest}"):
+                graph(x, domain=bad)
+
+
+def test_a_graph_refuses_experts_out_of_range(make_tower: Tower, trained: Trained):
+    adapted = trained(adapt(make_tower(), CONFIGS["few"], targets="[02]")).eval()
+    x, domain = rows_of(30, CONFIGS["few"], 1)
+    compiled = torch.compile(adapted, fullgraph=True, backend="aot_eager")
+    close(compiled(x, domain=domain, expert=domain - 1), adapted(x, domain=domain))
+    for wrong in (3, -2):
+        bad = torch.where(torch.arange(30) == 7, wrong, domain - 1)
+        with pytest.raises(RuntimeError, match="expert ids must be in -1 to 2"):
+            compiled(x, domain=domain, expert=bad)
+
+
+def test_a_graph_refuses_wrong_values_among_the_inputs(make_tower: Tower, trained: Trained):
+    model = TakesDict(make_tower())
+    adapted = adapt(model, CONFIGS["few"], targets="tower.[02]", domain_input="market")
+    trained(adapted).eval()
+    x, domain = rows_of(30, CONFIGS["few"], 1)
+    market = domain.double()
+    compiled = torch.compile(adapted, fullgraph=True, backend="aot_eager")
+    close(compiled({"x": x, "market": market}), adapted({"x": x, "market": market}))
+    for wrong, says in [
+        (4.0, "domain ids must be in 0 to 3. They came as 'market'"),
+        (2.5, "'market' has values that are not whole numbers"),
+    ]:
+        bad = torch.where(torch.arange(30) == 7, wrong, market)
+        with pytest.raises(RuntimeError, match=says):
+            compiled({"x": x, "market": bad})
+
+
+def test_where_looking_would_stall_ids_are_checked_on_the_device(
+    make_tower: Tower, trained: Trained, monkeypatch: pytest.MonkeyPatch
+):
+    adapted = trained(adapt(make_tower(), CONFIGS["few"], targets="[02]"))
+    x, domain = rows_of(30, CONFIGS["few"], 1)
+    monkeypatch.setattr(checks, "can_look", lambda _: False)  # as for a tensor on a GPU
+    adapted(x, domain=domain)
+    with pytest.raises(RuntimeError, match="domain ids must be in 0 to 3"):
+        adapted(x, domain=domain + 3)

@@ -47,8 +47,8 @@ class TwoTowers(nn.Module):
 @pytest.mark.parametrize(
     ("model", "settings", "targets", "error", "says"),
     [
-        (nn.Linear(9, 1), {}, "*", AdapterError, "matches no Linear layer of Linear, which has no"),
-        (nn.Sequential(nn.Tanh()), {}, "*", AdapterError, "of Sequential, which has none at all"),
+        (nn.Linear(9, 1), {}, "*", AdapterError, "of Linear, which is one itself. Wrap it"),
+        (nn.Sequential(nn.Tanh()), {}, "*", AdapterError, "none at all. Adapters work on the nn.L"),
         (Fused(), {}, "tower", AdapterError, "'tower' matches no Linear .* has: called, read"),
         (Fused(), {"rank": 5}, "called", AdapterError, "rank=5 does not fit a layer of 9 inputs"),
         (Fused(), {"num_domains": 0}, "called", ConfigError, "num_domains"),

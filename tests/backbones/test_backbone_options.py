@@ -53,6 +53,7 @@ def test_options_reach_the_backbone_and_the_rest_has_its_defaults():
     assert made().settings == (2, (4, 4), None)
     assert made(depth=5, widths=[1, 2, 3]).settings == (5, (1, 2, 3), None)
     assert made(rank=4).settings == (2, (4, 4), 4)
+    assert made(rank=None).settings == made(rank="none").settings == made().settings
     assert list(options_of(Tuned)) == ["depth", "widths", "rank"]
     assert options_of(BACKBONES["wdl"]) == {}
 
@@ -73,7 +74,7 @@ def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: s
 
 
 def test_a_backbone_without_options_says_so():
-    with pytest.raises(ConfigError, match=r"Backbone 'wdl' has no option 'depth'\. It has none"):
+    with pytest.raises(ConfigError, match=r"^backbone.options.depth: backbone 'wdl' has no .*none"):
         check_backbone(BackboneConfig(name="wdl", options={"depth": 1}))
 
 

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from mdlora.adapters import AdaptedModel, linear_names
-from mdlora.backbones import BACKBONES, EPNet, Inputs, ListInput, PPNet, build_backbone
+from mdlora.backbones import (
+    BACKBONES,
+    EPNet,
+    Inputs,
+    ListInput,
+    PPNet,
+    build_backbone,
+    check_backbone,
+)
 from mdlora.config import BackboneConfig, MLoRA
 from mdlora.errors import ConfigError
 from mdlora.layers import MLP
@@ -102,8 +110,63 @@ def test_epnet_needs_no_tower_and_the_others_say_so(on: str):
 
 
 def test_hidden_layers_that_the_host_lacks_are_refused():
-    with pytest.raises(ConfigError, match=r"backbone.hidden=\(6, 5\) has no effect on 'epnet'"):
+    message = (
+        r"backbone.hidden=\(6, 5\) has no effect on 'epnet' .*: set backbone.options.host.deep"
+    )
+    with pytest.raises(ConfigError, match=message):
         build("epnet", on="afm")
+    with pytest.raises(ConfigError, match=r"has no effect on 'afm'"):
+        EPNet(INPUTS, hidden=(6, 5), on="afm")
+    assert weights(build("epnet", on="afm", host={"deep": True}), "host.tower") > 0
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_hosts_have_the_options_that_they_are_given(name: str):
+    net, plain = (build(name, on="dcn", host=own) for own in ({"cross_layers": 5}, None))
+    assert len(list(net.host.cross.parameters())) > len(list(plain.host.cross.parameters()))
+    torch.manual_seed(5)
+    net = build(name, on="dcn", host={"cross_layers": 3, "linear": False})
+    torch.manual_seed(5)
+    config = BackboneConfig(
+        name="dcn", hidden=(6, 5), dropout=0.0, options={"cross_layers": 3, "linear": False}
+    )
+    alone = build_backbone(config, INPUTS).double()
+    x = batch()
+    assert torch.equal(net.eval().host(x), alone.eval()(x))
+    assert not net.uses_first_order
+
+
+def test_an_option_can_give_a_host_its_tower():
+    for name in ON_TOWERS:
+        with pytest.raises(ConfigError, match=r"Set backbone.options.host.deep to true, or choose"):
+            build(name, on="fwfm")
+        assert build(name, on="fwfm", host={"deep": True}).host.tower is not None
+        with pytest.raises(ConfigError, match=r"changes\. Choose a backbone with one"):
+            build(name, on="finalmlp")
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ({"layers": 3}, r"backbone\.options\.host\.layers: backbone 'dcn' has no option 'layers'"),
+        ({"cross_layers": "two"}, r"^backbone\.options\.host\.cross_layers='two' is not of type"),
+        ({"cross_layers": 0}, r"^backbone\.options\.host\.cross_layers=0 is out of range"),
+        ("dcn", r"^backbone\.options\.host='dcn' is not of type dict"),
+    ],
+)
+@pytest.mark.parametrize("name", METHODS)
+def test_options_that_do_not_fit_the_host_are_refused_by_their_full_name(
+    name: str, host: Any, message: str
+):
+    with pytest.raises(ConfigError, match=message):
+        build(name, on="dcn", host=host)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_hosts_options_are_checked_before_there_are_inputs(name: str):
+    for host in ({"layers": 3}, {"cross_layers": "two"}):
+        with pytest.raises(ConfigError, match=r"backbone\.options\.host\."):
+            check_backbone(BackboneConfig(name=name, options={"on": "dcn", "host": host}))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -247,7 +310,8 @@ def test_parameters_are_as_many_as_the_formulas_say():
     [
         ("epnet", {"gate_hidden": 0}, "gate_hidden=0 is out of range"),
         ("ppnet", {"gate_hidden": 0}, "gate_hidden=0 is out of range"),
-        ("ppnet", {"prior": ("field 9",)}, r"No backbone.options.prior 'field 9'.*field 0, field"),
+        ("ppnet", {"prior": ("field 9",)}, r"backbone.options.prior names 'field 9'.*field 0, fie"),
+        ("pepnet", {"prior": ("field 1", "field 1")}, r"options.prior is .*; name each field once"),
         ("adasparse", {"factor": "fusio"}, "is not of type"),
         ("adasparse", {"beta": 0.5}, r"beta=0.5 is out of range"),
         ("adasparse", {"epsilon": 1.0}, r"epsilon=1 is out of range; choose a number in \[0, 1\)"),

@@ -321,6 +321,17 @@ def test_settings_are_frozen_and_lists_become_tuples():
         config.hidden = (1,)
 
 
+def test_an_option_called_on_survives_yaml_and_other_names_are_text(tmp_path: Path):
+    file = tmp_path / "c.yaml"
+    file.write_text("backbone:\n  options:\n    on: dcn\n    host: {cross_layers: 3}\n")
+    config = load_config(file)
+    assert config.backbone.options == {"on": "dcn", "host": {"cross_layers": 3}}
+    file.write_text(config_to_yaml(config))
+    assert load_config(file) == config
+    with pytest.raises(ConfigError, match=r"backbone\.options names 3; give names of options"):
+        BackboneConfig(options={3: 4})  # type: ignore[dict-item]
+
+
 def test_mixture_settings_without_the_gate():
     assert MoEMLoRA(rank=3, bias=False, experts_per_domain=4).as_mlora() == MLoRA(
         rank=3, bias=False

@@ -16,12 +16,17 @@ from mdlora.types import Embedded, EmbeddedList
 ALIKE = (
     *("adasparse", "afm", "dcn", "deepfm", "epnet", "fibinet", "fwfm", "gdcn", "hamur", "mlp"),
     *("nfm", "pepnet", "pnn", "ppnet", "shared-bottom"),
+    *("din", "star-shared", "wdl"),  # with adapters
 )
 EVERY = [pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in BACKBONES]
 
 
 def check_exported(model: nn.Module, contract: Any, num_domains: int, with_ids: bool) -> None:
-    """The graph scores other rows, and more and fewer of them, as the module does."""
+    """The graph scores other rows, and more and fewer of them, as the module does.
+
+    Rows of unknown domains are among them where a graph takes these.
+    """
+    network = model.module if with_ids else model
     any_number = {0: Dim.AUTO}
     shapes: dict[str, Any] = {
         "x": Embedded(*[any_number] * 4, (EmbeddedList(any_number, any_number),))
@@ -30,7 +35,7 @@ def check_exported(model: nn.Module, contract: Any, num_domains: int, with_ids: 
         shapes = {"args": (shapes["x"],), "domain": any_number}
 
     def given(rows: int) -> tuple[tuple[Embedded], dict[str, Any]]:
-        x = contract.rows(rows, num_domains, seed=rows, least=1)
+        x = contract.rows(rows, num_domains, seed=rows, least=contract.least(network))
         return (x,), {"domain": x.domain} if with_ids else {}
 
     args, kwargs = given(20)
@@ -48,11 +53,42 @@ def test_backbones(name: str, contract: Any):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mlora", "moe-mlora", "full-finetuned"])
-def test_backbones_with_adapters(adaptable: str, num_domains: int, name: str, contract: Any):
-    network = contract.build(adaptable, num_domains)
-    adapted = contract.adapt(network, contract.adapters[name], num_domains=num_domains)
-    check_exported(contract.shake(adapted), contract, num_domains, with_ids=True)
+def test_options_and_many_domains(case: str, num_domains: int, contract: Any):
+    check_exported(contract.build(case, num_domains), contract, num_domains, with_ids=False)
+
+
+def check_adapted(case: str, num_domains: int, name: str, contract: Any, *routes: str) -> None:
+    adapted = contract.adapt(
+        contract.build(case, num_domains),
+        contract.adapters[name],
+        num_domains=num_domains,
+        targets=contract.targets(case, num_domains),
+    )
+    contract.shake(adapted)
+    for route in routes or contract.routes(adapted):
+        adapted.route_mode = route
+        check_exported(adapted, contract, num_domains, with_ids=True)
+
+
+# A tower, items of lists, a host's hooks with gates, and parts of each domain; the rest is slow.
+@pytest.mark.parametrize(
+    ("name", "adapters", "route"),
+    [
+        ("wdl", "mlora", "own"),
+        ("din", "full-finetuned", "own"),
+        ("ppnet", "moe-mlora, gate on the input", "gate"),
+        ("star-shared", "moe-mlora", "gate"),
+    ],
+)
+def test_with_adapters(name: str, adapters: str, route: str, contract: Any):
+    check_adapted(name, 3, adapters, contract, route)
+
+
+@pytest.mark.slow
+def test_with_all_adapters(reachable: str, num_domains: int, contract: Any):
+    few, many = ("mlora", "moe-mlora, gate on the input"), ("moe-mlora", "full-finetuned")
+    for name in few if num_domains < 10 else many:
+        check_adapted(reachable, num_domains, name, contract)
 
 
 def test_the_check_sees_a_number_of_rows_that_is_built_in(contract: Any):

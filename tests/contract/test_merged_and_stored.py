@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,40 +28,49 @@ from mdlora.training.build import build_model
 from mdlora.types import Embedded
 
 MERGED = ["mlora", "moe-mlora", "full-finetuned"]
+SLOW_WITH_MANY = (
+    "test_copies_and_saved_weights_give_the_same_bits",
+    "test_copies_and_saved_weights_of_adapters_give_the_same_bits",
+)
 
 
 def test_merged_weights_score_a_domain_as_the_routed_model_does(
-    adaptable: str, num_domains: int, contract: Any
+    reachable: str, num_domains: int, contract: Any
 ):
-    for name in MERGED if num_domains < 10 else MERGED[:1]:
-        network = contract.build(adaptable, num_domains)
-        adapted = contract.adapt(network, contract.adapters[name], num_domains=num_domains)
+    network = contract.build(reachable, num_domains)
+    targets = contract.targets(reachable, num_domains)
+    x = contract.rows(30, num_domains)
+    for name in MERGED:
+        config = contract.adapters[name]
+        adapted = contract.adapt(network, config, num_domains=num_domains, targets=targets)
         contract.shake(adapted)
         scores = []
-        for domain in (0, 1, num_domains):
-            x = contract.rows(30, num_domains)
-            x = x._replace(domain=torch.full((30,), domain))
+        for domain in (0, num_domains):
+            same = x._replace(domain=torch.full((30,), domain))
             merged = merge_domain(adapted, domain)
             assert type(merged) is type(network)
             assert not [m for m in merged.modules() if m._forward_hooks and _is_adapter(m)]
-            routed = adapted(x, domain=x.domain).detach()
+            routed = adapted(same, domain=same.domain).detach()
             scale = float(routed.abs().max())
-            torch.testing.assert_close(merged(x), routed, rtol=1e-10, atol=1e-11 * scale)
+            torch.testing.assert_close(merged(same), routed, rtol=1e-10, atol=1e-11 * scale)
             scores.append(merged(x._replace(domain=torch.ones(30, dtype=torch.int64))))
-        assert not torch.allclose(scores[1], scores[2])  # the adapters themselves differ
+        assert not torch.allclose(*scores)  # the adapters matter
+        adapted.unwrap()
 
 
 def _is_adapter(module: nn.Module) -> bool:
     return any("AddUpdate" in type(hook).__name__ for hook in module._forward_hooks.values())
 
 
-def check_copies(make: Callable[[], nn.Module], x: Embedded, folder: Path, **given: Any) -> None:
+def check_copies(make: Callable[[], nn.Module], x: Embedded, **given: Any) -> None:
     one, other = make(), make()
     want = one(x, **given)
     assert not torch.equal(other(x, **given), want)  # other weights are drawn
     copied = copy.deepcopy(one)
-    torch.save(one.state_dict(), folder / "weights.pt")
-    other.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
+    file = io.BytesIO()
+    torch.save(one.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file, weights_only=True))
     for again in (copied, other):
         assert torch.equal(again(x, **given), want)
     with torch.no_grad():
@@ -69,26 +79,42 @@ def check_copies(make: Callable[[], nn.Module], x: Embedded, folder: Path, **giv
     assert torch.equal(one(x, **given), want)
 
 
-def test_copies_and_saved_weights_give_the_same_bits(backbone: str, contract: Any, tmp_path: Path):
-    check_copies(lambda: contract.build(backbone, 3), contract.rows(40, 3), tmp_path)
+def test_copies_and_saved_weights_give_the_same_bits(case: str, num_domains: int, contract: Any):
+    x = contract.rows(40, num_domains)
+    check_copies(lambda: contract.build(case, num_domains), x)
 
 
 def test_copies_and_saved_weights_of_adapters_give_the_same_bits(
-    adaptable: str, contract: Any, tmp_path: Path
+    reachable: str, num_domains: int, contract: Any
 ):
-    x = contract.rows(40, 3)
-    for name in ("moe-mlora, gate on the input", "full-finetuned"):
-        config = contract.adapters[name]
+    x = contract.rows(40, num_domains)
+    targets = contract.targets(reachable, num_domains)
+    for config in contract.adapters.values():
 
         def make(config: DomainAdapters = config) -> nn.Module:
+            network = contract.build(reachable, num_domains)
             return contract.shake(
-                contract.adapt(contract.build(adaptable, 3), config, num_domains=3)
+                contract.adapt(network, config, num_domains=num_domains, targets=targets)
             )
 
-        check_copies(make, x, tmp_path, domain=x.domain)
+        check_copies(make, x, domain=x.domain)
 
 
-# A run folder holds lists' and norms' buffers, a step counter, hosts, and each kind of adapters.
+def check_run(case: str, method: str, contract: Any, folder: Path) -> None:
+    data = contract.log(3, 640)
+    config = RunConfig(
+        method=method,
+        backbone=contract.config(case),
+        adapter=MoEMLoRA(temperature=2),
+        plan=PlanConfig(max_epochs=1, min_validation=5),
+        training=TrainingConfig(lr=0.05, batch_size=128, device="cpu"),
+    )
+    run = train_config(config, data, folder)
+    rows = data.split("validation")
+    assert torch.equal(score_rows(load(folder), rows), score_rows(run.model, rows))
+
+
+# Clusters, a step counter, lists, a host, norms, and each kind of adapters; the rest is slow.
 @pytest.mark.parametrize(
     ("name", "method"),
     [
@@ -99,20 +125,14 @@ def test_copies_and_saved_weights_of_adapters_give_the_same_bits(
         ("star-shared", "moe-mlora-joint"),
     ],
 )
-def test_a_run_is_loaded_with_the_same_bits(
-    name: str, method: str, contract: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    data = contract.log(3, 640)
-    config = RunConfig(
-        method=method,
-        backbone=contract.config(name),
-        adapter=MoEMLoRA(temperature=2),
-        plan=PlanConfig(max_epochs=1, min_validation=5),
-        training=TrainingConfig(lr=0.05, batch_size=128, device="cpu"),
-    )
-    run = train_config(config, data, tmp_path / "run")
-    rows = data.split("validation")
-    assert torch.equal(score_rows(load(tmp_path / "run"), rows), score_rows(run.model, rows))
+def test_a_run_is_loaded_with_the_same_bits(name: str, method: str, contract: Any, tmp_path: Path):
+    check_run(name, method, contract, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_every_run_is_loaded_with_the_same_bits(case: str, contract: Any, tmp_path: Path):
+    for method in ("base", "mlora", "moe-mlora") if contract.is_adaptable(case) else ("base",):
+        check_run(case, method, contract, tmp_path / method)
 
 
 def formula(config: DomainAdapters, adapted: AdaptedModel) -> tuple[int, int]:
@@ -133,12 +153,13 @@ def formula(config: DomainAdapters, adapted: AdaptedModel) -> tuple[int, int]:
 
 
 def test_adapters_have_as_many_parameters_as_the_formula_says(
-    adaptable: str, num_domains: int, contract: Any
+    reachable: str, num_domains: int, contract: Any
 ):
-    network = contract.build(adaptable, num_domains)
+    network = contract.build(reachable, num_domains)
+    targets = contract.targets(reachable, num_domains)
     own = sum(p.numel() for p in network.parameters())
     for config in contract.adapters.values():
-        adapted = contract.adapt(network, config, num_domains=num_domains)
+        adapted = contract.adapt(network, config, num_domains=num_domains, targets=targets)
         found = [
             sum(p.numel() for p in part.parameters()) for part in (adapted.banks, adapted.gates)
         ]
@@ -147,17 +168,20 @@ def test_adapters_have_as_many_parameters_as_the_formula_says(
         adapted.unwrap()
 
 
-def test_mdlora_models_counts_what_is_trained(backbone: str, contract: Any):
+def test_mdlora_models_counts_what_is_trained(case: str, contract: Any):
     num_domains = 40
     schema = contract.log(num_domains, 640).schema
     settings = MoEMLoRA(temperature=2)
-    facts = model_facts(schema, backbone, backbone=contract.config(backbone), adapter=settings)
+    backbone = contract.config(case)
+    facts = model_facts(schema, backbone.name, backbone=backbone, adapter=settings)
     for method in ("base", "mlora", "moe-mlora", "full-finetuned"):
-        if method != "base" and not contract.is_adaptable(backbone):
+        if method != "base" and not contract.is_adaptable(case):
             continue
-        config = RunConfig(method=method, backbone=contract.config(backbone), adapter=settings)
+        config = RunConfig(method=method, backbone=backbone, adapter=settings)
         model = build_model(config, schema)
         assert model.num_parameters("backbone") == facts.parameters
+        if method == "base":
+            assert num_domains * model.num_parameters() == facts.separate
         if method != "base":
             size = facts.adapters[method]
             assert model.num_parameters("experts") == num_domains * size.of_domain

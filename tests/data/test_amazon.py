@@ -274,9 +274,10 @@ def test_damaged_and_useless_files(tmp_path: Path, skip: bool):
 
 
 def test_a_file_of_bad_lines_alone(tmp_path: Path):
-    path = write(tmp_path / "a.json", b"x\ny\n")
-    with pytest.raises(DataError, match=r"holds no reviews \(2 bad lines\)"):
-        read_all(path, skip_bad_lines=True)
+    for data, words in ((b"x\ny\n", r"\(2 bad lines\)"), (b"x\n", r"\(1 bad line\)")):
+        path = write(tmp_path / "a.json", data)
+        with pytest.raises(DataError, match=f"holds no reviews {words}"):
+            read_all(path, skip_bad_lines=True)
 
 
 @pytest.mark.parametrize(
@@ -308,6 +309,19 @@ def test_the_verb_says_what_was_dropped(tmp_path: Path, capsys: pytest.CaptureFi
     code = main(["prepare", "amazon", *given, "--skip-bad-lines", "--out", str(out)])
     said = capsys.readouterr().out
     assert code == 0
-    assert f"Music: 1 bad lines left out, {len(MUSIC) + 1} reviews, 1 of them repeated" in said
+    assert f"Music: 1 bad line left out, {len(MUSIC) + 1} reviews, 1 of them repeated" in said
     assert f"Video Games: {len(GAMES)} reviews, 0 of them repeated" in said
     assert load_dataset(out).schema.domain_names == ("Music", "Video Games")
+
+
+def test_one_review_and_one_negative(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    # Seven users have both items, the eighth one of them; Music has a single review.
+    games = [(u, i) for u in USERS for i in ITEMS[:2]][:-1]
+    write(tmp_path / "Music.json", json_lines(MUSIC[:1]))
+    write(tmp_path / "Games.json", json_lines(games))
+    files = [str(tmp_path / f"{name}.json") for name in ("Music", "Games")]
+    code = main(["prepare", "amazon", *files, "--ratio", "1,1", "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().out
+    assert code == 0
+    assert "Music: 1 review, 0 of them repeated and dropped; 0 negatives drawn, 1 fewer" in said
+    assert "Games: 15 reviews, 0 of them repeated and dropped; 1 negative drawn, 14 fewer" in said

@@ -193,7 +193,7 @@ def test_the_folder_is_that_of_all_rows_in_memory(
         options=summary["options"],
         vectors={name: table.numpy() for name, table in data.vectors.items()},
     )
-    wanted.summary["sampling"] = summary["sampling"]
+    wanted.summary.update({"read_as_text": {}, "sampling": summary["sampling"]})
     write_dataset(tmp_path / "wanted", wanted)
     assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "wanted")
     assert json.dumps(summary) == json.dumps(wanted.summary)  # in the same order too

@@ -231,6 +231,7 @@ HEAD = b"user_id,item_id,domain\n"
     [
         (b"", "is empty"),
         (HEAD, r"clicks\.csv has no rows"),
+        (HEAD + b"1,2,a\n", r"validation split is empty \(1 row in all\)"),
         (b"user_id,domain\n1,2\n", r"column 'item_id' is missing\. Columns there: user_id, domain"),
         (b"user_id,item_id,domain,user_id\n1,2,3,4\n", "2 columns are called 'user_id'"),
         (HEAD + b"1,2,a\n1,3\n", "line 3: 2 cells, but the first line names 3 columns: '1,3'"),
@@ -252,6 +253,16 @@ def test_bad_files(tmp_path: Path, data: bytes, words: str):
     raw = tmp_path / "clicks.csv"
     raw.write_bytes(data)
     refuse(raw, words)
+
+
+def test_a_domain_that_is_tested_only(tmp_path: Path):
+    # By the released rule, the only click of a domain is for testing.
+    for more, words in (
+        ([(1, 9, "c")], r"no training rows \(1 test row is of such a domain\)"),
+        ([(1, 9, "c"), (1, 8, "d")], r"no training rows \(2 test rows are of such domains\)"),
+    ):
+        raw = write_csv(tmp_path / "clicks.csv", [*log(), *more])
+        refuse(raw, words, split_rule="released")
 
 
 def test_bad_places_and_damaged_gzip(tmp_path: Path):
@@ -314,6 +325,40 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert figures["options"]["without_vector"] == "drop"
     assert main(["prepare", "clicks", str(raw), "--out", "x", "--ratio", "a"]) == 2
     assert main(["prepare", "clicks", str(tmp_path / "no.csv"), "--out", "x"]) == 1
+
+
+def test_a_cell_that_is_no_integer_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rows: list[Any] = log()
+    rows[5] = ("abc", *rows[5][1:])
+    raw = write_csv(tmp_path / "clicks.csv", rows, "who,item_id,domain")
+    given = ["prepare", "clicks", str(raw), "--user", "who", "--ratio", "0.5,0.5"]
+    more = ["--out", str(tmp_path / "out"), "--json", str(tmp_path / "figures.json")]
+    assert main([*given, *more]) == 0
+    told = (
+        "who is read as text: most of its cells are integers, but 'abc' in "
+        f"{raw}, line 7, is none. Correct it, unless the column is meant to be text."
+    )
+    assert told in capsys.readouterr().out.splitlines()
+    found = {"who": {"file": str(raw), "line": 7, "cell": "abc"}}
+    assert json.loads((tmp_path / "figures.json").read_text())["read_as_text"] == found
+    assert load_dataset(tmp_path / "out").summary["read_as_text"] == found
+    clicks = {(str(u), i, d) for u, i, d in rows}
+    assert {row[:3] for row in everything(tmp_path / "out") if row[3]} == clicks
+    # The same rows with an integer there: nothing to tell.
+    write_csv(raw, log(), "who,item_id,domain")
+    assert main([*given, "--out", str(tmp_path / "mended")]) == 0
+    assert "read as text" not in capsys.readouterr().out
+    assert load_dataset(tmp_path / "mended").summary["read_as_text"] == {}
+
+
+def test_one_negative(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    # All users but one clicked both items, so that one of them is a negative at ratio 1.
+    rows = [(u, i, "a") for u in range(6) for i in (1, 2)][:-1]
+    raw = write_csv(tmp_path / "clicks.csv", rows)
+    out = str(tmp_path / "out")
+    assert main(["prepare", "clicks", str(raw), "--out", out, "--ratio", "1,1"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "11 clicks, 0 of them repeated and dropped; 1 negative drawn, 10 fewer than" in said
 
 
 def test_taobao_ad_clicks_with_vectors(tmp_path: Path, real_data: Path):

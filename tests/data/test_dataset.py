@@ -226,11 +226,19 @@ def test_preparing_refuses(tmp_path: Path):
     for codes, words in [
         (np.where(CODES == 1, 0, CODES), "validation split is empty"),
         (np.array([0, 1, 0, 1, 0, 0, 2, 2]), "'y' has rows in validation but no training rows"),
+        (np.array([0, 1, 0, 1, 0, 0, 2, 2]), r"rows \(2 validation rows are of such domains\)"),
+        (np.array([0, 1, 0, 2, 0, 0, 2, 2]), r"rows \(1 validation row is of such a domain\)"),
         (CODES + 1, "codes are 0, 1 and 2, got 1 to 3"),
         (CODES[:4], "8 rows need as many split codes"),
     ]:
         with pytest.raises(DataError, match=words):
             prepare_rows(TABLE, codes, SPECS, source="x")
+    for codes, words in [
+        (CODES[:1], r"validation split is empty \(1 row in all\)"),
+        (CODES, r"1 row needs one split code, got \(8,\)"),
+    ]:
+        with pytest.raises(DataError, match=words):
+            prepare_rows(TABLE[:1], codes, SPECS, source="x")
     with pytest.raises(SchemaError, match="'item' is missing"):
         prepare_rows(TABLE.drop_columns(["item"]), CODES, SPECS, source="x")
 

@@ -103,6 +103,9 @@ def test_too_few_clicks_for_the_width():
     assert click_vectors(*pairs, width=3, seed=1).user.vectors.shape == (9, 3)
     with pytest.raises(DataError, match="got 9 users and 4 items"):
         click_vectors(*pairs, width=4, seed=1)
+    words = "more than 1 user and 1 item with clicks, got 1 user and 4 items"
+    with pytest.raises(DataError, match=words):
+        click_vectors(*pairs[:, :4], width=1, seed=1)
     with pytest.raises(ConfigError, match="at least 1 wide, got 0"):
         click_vectors(*pairs, width=0, seed=1)
 

@@ -270,10 +270,12 @@ def refuse(tmp_path: Path, raw: Path, words: str) -> None:
         ("theme_click_log", "1,50,301,1,7,1,9\n\n1,,301,1,7,1,9\n", "line 3 has no theme_id"),
         ("theme_click_log", HEADER + "\n1,50,301,1,7,1,9\n1,50,301\n",
          "csv, line 3: Expected 7 columns, got 3"),
-        ("theme_click_log", log_lines(EMPTY), "none of the 2 clicks has vectors"),
+        ("theme_click_log", log_lines(EMPTY), "of 2 clicks none has vectors"),
         ("user_embedding", "item_id,emb\n1,1 2\n", "Expected user_id,emb"),
         ("user_embedding", "user_id,emb\n1,1,2\n", r"line 2: Expected 2 columns, got 3\. Quote"),
+        ("theme_click_log", log_lines(EMPTY[:1]), "of 1 click none has vectors"),
         ("user_embedding", "1,1,2\n", "first line has 3 columns: 1, 1, 2"),
+        ("user_embedding", "1\n", "first line has 1 column: 1"),
         ("user_embedding", '1,"1,2"\n2,"1,2,3"\n', "the vector in line 2 has 3 numbers, "),
         ("user_embedding", '1,"1,2"\n2,"1,two"\n', "line 2 holds 'two' where a finite number"),
         ("user_embedding", '1,"1,nan"\n', "line 1 holds 'nan' where a finite number"),
@@ -331,3 +333,21 @@ def test_the_verb_says_what_was_dropped(tmp_path: Path, capsys: pytest.CaptureFi
     assert "4 themes in the log, 1 of them without a click that has vectors; 2 chosen" in said
     assert "3 of them repeated and dropped" in said
     assert load_dataset(out).schema.domain_names == ("50", "90")
+
+
+def test_one_of_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    # In each of the first two themes all users but one clicked both items, at ratio 1.
+    clicks = [(u, t, i) for t in (50, 90) for u in USERS for i in (301, 302)]
+    clicks = [c for c in clicks if c != (2, 50, 302)] + [(1, 60, 303)]
+    raw = write_raw(tmp_path / "raw", theme_click_log=log_lines(clicks))
+    with (raw / "user_embedding.csv").open("a") as file:
+        file.write('1,"9,8,7"\n')
+    asked = ["prepare", "taobao", str(raw), "--themes", "2", "--ratio", "1,1"]
+    assert main([*asked, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "of the item: 0); 1 is of another theme." in said
+    assert "1 negative drawn, 26 fewer than asked for" in said
+    assert "1 line gives vectors of users again; the last one counts." in said
+    one = write_raw(tmp_path / "one", theme_click_log=log_lines(clicks[:1]))
+    assert main(["prepare", "taobao", str(one), "--out", str(tmp_path / "no")]) == 2
+    assert "but the log has 1 theme with clicks" in " ".join(capsys.readouterr().err.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,9 +37,23 @@ def test_models_shows_one(folder: Path, mdlora: Call) -> None:
     assert "| tower.linears.1 | by default | 16 | 8 | 4 | 104 |" in said  # 4 * (16 + 8) + 8
     assert "| cross.layers.0" in said
     assert "cross_head" not in said  # a stacked one has none
+    own = ("--backbone.options.on=dcn", "--backbone.options.host.cross_layers", 7)
+    code, said, _ = mdlora("models", "epnet", "--data", folder, *own)
+    assert code == 0
+    assert "| backbone.options.host | settings by name or none | none | the host's own opt" in said
+    assert "host.cross.layers.6" in said
     code, said, _ = mdlora("models", "star", "--data", folder)
     assert code == 0
     assert "star, a multi-domain method. STAR" in said
+    assert "Adapters reach nothing: The weights of its tower are products" in said
+    assert re.search(
+        r"Parameters: [\d,]+, [\d,]+ of them each domain's own. Of separate netw", said
+    )
+    code, said, _ = mdlora("models", "star", "--data", folder, "--adapter.targets", "auxiliary")
+    assert code == 0
+    assert "| auxiliary.linears.0 | by default |" in said
+    code, said, _ = mdlora("models", "star", "--data", folder, "--adapter.rank", 2)
+    assert code == 0  # whatever the rank, nothing is reached
     assert "Adapters reach nothing: The weights of its tower are products" in said
     code, said, _ = mdlora("models", "din", "--data", folder)
     assert code == 0
@@ -56,6 +71,11 @@ def test_models_shows_one(folder: Path, mdlora: Call) -> None:
         (["dcn", "--backbone.options.cross_layers", "0"], "cross_layers=0 is out of range"),
         (["wdl", "--plan.patience", "3"], "--plan.patience"),
         (["wdl", "--adapter.temperature", "0"], "adapter.temperature=0 is out of range"),
+        (["wdl", "--adapter.targets", "foo"], "targets='foo' matches no Linear layer of WDL"),
+        (["wdl", "--adapter.rank", "1000"], "adapter.rank=1000 does not fit"),
+        (["star", "--adapter.targets", "foo"], "The weights of its tower are products"),
+        (["--adapter.targets", "foo"], "Adapters reach no network. Of 'adaptdhm': The weights"),
+        (["--adapter.rank", "1000"], "Adapters reach no network. Of 'adasparse': adapter.rank="),
     ],
 )
 def test_models_refuses(given: list[str], message: str, folder: Path, mdlora: Call) -> None:
@@ -72,13 +92,14 @@ def test_models_refuses(given: list[str], message: str, folder: Path, mdlora: Ca
         (["din", "history=hour"], "looks into a list of what a user did before, but the schema"),
         (["wld"], "No backbone 'wld'. Did you mean 'wdl'?"),
         (["dcn", "cross_layer=3"], "no option 'cross_layer'. Did you mean 'cross_layers'?"),
-        (["wdl", "cross_layers=3"], "Backbone 'wdl' has no option 'cross_layers'. It has none."),
+        (["wdl", "cross_layers=3"], "backbone 'wdl' has no option 'cross_layers'. It has none."),
         (["dcn", "cross_layers=two"], "cross_layers='two' is not of type int; its default is 2"),
         (["xdeepfm", "cin_sizes=8,0"], "backbone.options.cin_sizes=0 is out of range"),
-        (["pepnet", "prior=nobody,hour"], "No backbone.options.prior 'nobody'"),
+        (["pepnet", "prior=nobody,hour"], "backbone.options.prior names 'nobody', which is no"),
         (["pepnet", "on=star"], "No backbone.options.on 'star'"),
         (["hamur", "on=afm"], "no tower of hidden layers, which HAMUR changes"),
-        (["epnet", "on=afm"], "has no effect on 'epnet' without a tower: choose another host"),
+        (["epnet", "on=afm"], "on 'epnet' without a tower: set backbone.options.host.deep to true"),
+        (["epnet", "on=dcn", "host.cross_layers=0"], "options.host.cross_layers=0 is out of range"),
         (["fwfm"], "backbone.hidden=(16, 8) has no effect on 'fwfm' without a tower"),
         (["m3oe"], "has 2 widths; M3oE needs three at least"),
     ],

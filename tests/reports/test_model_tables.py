@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from mdlora.backbones import BACKBONES
+from mdlora.backbones import BACKBONES, Inputs, TowerBackbone, tower_input
 from mdlora.config import METHODS, BackboneConfig, MoEMLoRA
 from mdlora.data import Dataset
 from mdlora.errors import ConfigError
@@ -24,6 +26,7 @@ from mdlora.reports import (
     schema_sizes,
     settings_table,
 )
+from mdlora.types import Embedded
 
 # The tiny log has user, item, an attribute of each, hour and domain: 6 fields, here 4 wide.
 WIDE, D = 24, 3
@@ -67,8 +70,27 @@ def test_a_multi_domain_method_by_hand(tiny_data: Dataset):
     assert facts.parameters == WIDE * 8 + 8 + D * (8 * 16 + 16) + D * (16 + 1)
     # Rows meet their own domain's tower; of heads, so narrow, all three are computed.
     assert facts.flops == 2 * (WIDE * 8 + 8 * 16 + D * 16)
+    assert facts.own == 8 * 16 + 16 + 16 + 1
     assert (facts.kind, facts.targets, facts.other_targets) == ("multi-domain", "bottom", ())
     assert facts.adapters["mlora"].of_domain == 2 * (WIDE + 8) + 8
+
+
+def test_what_each_domain_has_of_its_own_by_hand(tiny_data: Dataset):
+    star = WIDE * 8 + 8 + 8 * 6 + 6 + 6 + 1
+    norm = 2 * WIDE  # a scale and a shift
+    experts = 2 * (WIDE * 8 + 8 + 8 * 6 + 6 + 6 + 1)
+    own = {
+        "star": star + norm, "star-shared": norm, "sarnet": norm + experts,
+        "mmoe": WIDE * 8 + (8 * 6 + 6) + (6 + 1), "adaptdhm": 0, "wdl": 0, "m2m": 0,
+    }  # fmt: skip
+    facts = {name: facts_of(tiny_data, name) for name in own}
+    assert {name: each.own for name, each in facts.items()} == own
+    table = models_table(list(facts.values()), "multi-domain", D)
+    shown = {row[0]: row[table.columns.index("own of a domain")] for row in table.rows}
+    assert shown == {name: f"{own[name]:,}" for name in own if name != "wdl"}
+    # 86 values of ids, each with 4 numbers; a linear part has one more each. Three of all.
+    assert facts["star"].separate == 3 * (facts["star"].parameters + 86 * 4)
+    assert facts["wdl"].separate == 3 * (facts["wdl"].parameters + 86 * 5)
 
 
 @pytest.mark.parametrize("name", ["mmoe", "star-shared", "din"])
@@ -89,10 +111,33 @@ def test_the_work_of_a_row_by_hand(name: str, every_kind: Dataset):
     else:  # lists of at most 3 tags: 4 vectors of width 4 enter 36 units, and one output
         assert facts.flops == tower + 2 * 64 + 3 * 2 * (16 * 36 + 36)
         by_name = {layer.name: layer for layer in facts.layers}
-        assert not by_name["attention.head"].reached
-        assert by_name["head"].reached
-        assert facts.other_targets == ("head",)
-        assert "| attention.head | cannot | 36 | 1 | – | – |" in layers_table(facts).to_markdown()
+        assert by_name["attention.head"].reached  # it sees items, whose rows are known
+        assert facts.other_targets == ("head", "attention")
+        text = layers_table(facts).to_markdown()
+        assert "| attention.head | if named | 36 | 1 | 1 | 38 |" in text
+
+
+class OfFields(TowerBackbone):
+    """A layer sees each field as a row of its own."""
+
+    def __init__(self, inputs: Inputs, *, hidden: Sequence[int], dropout: float) -> None:
+        super().__init__(inputs, hidden=hidden, dropout=dropout)
+        self.each = nn.Linear(inputs.embed_dim, 1)
+
+    def forward(self, x: Embedded) -> Tensor:
+        of_fields: Tensor = self.each(x.fields.flatten(0, 1))
+        return self.deep(tower_input(x)) + of_fields.view(x.fields.shape[:2]).sum(1)
+
+
+def test_a_layer_on_other_rows_cannot_have_adapters(
+    tiny_data: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(BACKBONES, "of-fields", OfFields)
+    facts = facts_of(tiny_data, "of-fields")
+    assert facts.other_targets == ("head",)
+    assert "| each | cannot | 4 | 1 | – | – |" in layers_table(facts).to_markdown()
+    named = facts_of(tiny_data, "of-fields", targets="each")
+    assert named.no_adapters == "each see other rows than those of the batch."
 
 
 def test_every_model_and_method_is_in_a_table(tiny_data: Dataset):
@@ -102,14 +147,16 @@ def test_every_model_and_method_is_in_a_table(tiny_data: Dataset):
     for name, kind in BACKBONES.items():
         (row,) = (r for t in tables.values() for r in t.rows if r[0] == name)
         assert row in tables["multi-domain" if kind.is_multi_domain else "backbone"].rows
-        assert len(row) == len(tables["backbone"].columns)
+    for table in tables.values():
+        assert all(len(row) == len(table.columns) for row in table.rows)
     assert [row[0] for row in methods_table().rows] == list(METHODS)
     assert all(row[1] for row in methods_table().rows)
     wdl = next(row for row in tables["backbone"].rows if row[0] == "wdl")
     reach = ("wdl", "Cheng et al. 2016, arXiv:1606.07792", "2 layers: tower", "head")
     assert wdl[:4] == reach
     # Temperature 32: ranks 1 and 1. 40 + 20 of 261 parameters are 23.0 percent, 180 are 69.0.
-    assert wdl[4:] == ("261", "60", "23.0", "180", "69.0", "492")
+    # Separate: three networks, each with 86 values of ids that have 4 numbers, and 1 more.
+    assert wdl[4:] == ("261", "60", "23.0", "180", "69.0", f"{3 * (261 + 86 * 5):,}", "492")
     plain = json.loads(json.dumps(models_to_json(facts)))
     assert [each["name"] for each in plain] == list(BACKBONES)
 

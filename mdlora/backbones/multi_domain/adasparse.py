@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,8 @@ class AdaSparse(TowerMethod[_Pass]):
         inputs: what it is built for.
         hidden: widths of the host's layers.
         dropout: chance of dropping a hidden unit.
-        on: the host: a backbone with a tower, by name, with its own options at their defaults.
+        on: the host: a backbone with a tower, by name.
+        host: the host's own options, backbone.options.host.KEY; `mdlora models HOST` lists them.
         factor: how units are weighed: binarization, scaling or fusion.
         epsilon: up to which size a factor is zero.
         beta: largest factor of scaling and fusion.
@@ -69,6 +70,7 @@ class AdaSparse(TowerMethod[_Pass]):
         hidden: Sequence[int] = (256, 128, 64),
         dropout: float = 0.0,
         on: str = "mlp",
+        host: dict[str, Any] | None = None,
         factor: PrunerFactor = "fusion",
         epsilon: float = 0.25,
         beta: float = 2.0,
@@ -92,7 +94,7 @@ class AdaSparse(TowerMethod[_Pass]):
             check_number(f"backbone.options.{name}", value, low=low, high=high)
         start = 0.5 if factor == "binarization" else beta / 2  # epsilon above it prunes everything
         check_number("backbone.options.epsilon", epsilon, low=0, high=start, high_open=True)
-        super().__init__(inputs, hidden=hidden, dropout=dropout, on=on)
+        super().__init__(inputs, hidden=hidden, dropout=dropout, on=on, host=host)
         self.place = domain_place(inputs, "AdaSparse")
         self.pruners = nn.ModuleList(
             Pruner(inputs.embed_dim, units, factor=factor, epsilon=epsilon, beta=beta)

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from mdlora.adapters.checks import check_ids
 from mdlora.backbones.base import Backbone, Inputs
 from mdlora.layers import DomainRows
 from mdlora.types import Embedded
 
-__all__ = ["MultiDomainBackbone", "check_traced"]
+__all__ = ["MultiDomainBackbone", "check_domains"]
 
 
 class MultiDomainBackbone(Backbone):
     """A network with parts of its own for each of D domains.
 
-    A row of an unknown domain gets the mean of the logits that it would have in each of the D
-    domains. A traced graph (torch.export, torch.compile) takes known domains only, and checks it.
+    A method says what it makes of a row whatever its domain (`shared`), and then with the parts
+    of one domain (`logits`). A row of an unknown domain passes the first once, and gets the mean
+    of the logits that it would have in each of the D domains. A traced graph (torch.export,
+    torch.compile) takes known domains only, and checks it.
 
     Args:
         inputs: what it is built for.
+
+    Raises:
+        AdapterError: when called, a domain id is not in 0..D; see `check_domains`.
     """
 
     is_multi_domain: ClassVar[bool] = True
@@ -33,29 +38,24 @@ class MultiDomainBackbone(Backbone):
         self.num_domains = inputs.num_domains
 
     @abstractmethod
-    def logits(self, x: Embedded, rows: DomainRows) -> Tensor:
-        """The logit of each row (B,).
+    def shared(self, x: Embedded) -> tuple[Tensor, ...]:
+        """What is made once of each row, whatever its domain: parts (B, ...) for `logits`."""
+
+    @abstractmethod
+    def logits(self, parts: tuple[Tensor, ...], rows: DomainRows) -> Tensor:
+        """The logit of each row, (n,).
 
         Args:
-            x: B rows.
-            rows: each row's domain as an index in 0..D - 1, known for all.
+            parts: what `shared` made of n rows.
+            rows: the domain whose own parts each meets, as an index in 0..D - 1.
         """
 
     def forward(self, x: Embedded) -> Tensor:
         """The logit of each row, (B,)."""
+        check_domains(x.domain, self.num_domains)
+        return self.over_domains(x.domain, self.shared(x))
 
-        def logits(parts: tuple[Tensor, ...], rows: DomainRows) -> Tensor:
-            fields, first_order, dense, domain = parts
-            return self.logits(Embedded(fields, first_order, dense, domain), rows)
-
-        return self.over_domains(x.domain, (x.fields, x.first_order, x.dense, x.domain), logits)
-
-    def over_domains(
-        self,
-        domain: Tensor,
-        parts: tuple[Tensor, ...],
-        logits: Callable[[tuple[Tensor, ...], DomainRows], Tensor],
-    ) -> Tensor:
+    def over_domains(self, domain: Tensor, parts: tuple[Tensor, ...]) -> Tensor:
         """The logit of each row, (B,): the mean over all domains where the domain is unknown.
 
         Rows of unknown domains are taken some at a time, so that with one copy for each domain
@@ -64,31 +64,40 @@ class MultiDomainBackbone(Backbone):
         Args:
             domain: ids (B,), 0 for unknown and 1..D else.
             parts: what `logits` needs of the rows, each (B, ...).
-            logits: makes (n,) logits of n rows of the parts, all in known domains.
         """
-        if torch.compiler.is_compiling():
-            check_traced(domain)
-            return logits(parts, DomainRows(domain - 1, self.num_domains))
+        if torch.compiler.is_compiling():  # known ones only
+            return self.logits(parts, DomainRows(domain - 1, self.num_domains))
         unknown = (domain == 0).nonzero().squeeze(1)
         if not len(unknown):
-            return logits(parts, DomainRows(domain - 1, self.num_domains))
+            return self.logits(parts, DomainRows(domain - 1, self.num_domains))
         known = domain.nonzero().squeeze(1)
         made = []
         if len(known):
             rows = DomainRows(domain[known] - 1, self.num_domains)
-            made.append(logits(_pick(parts, known), rows))
+            made.append(self.logits(_pick(parts, known), rows))
         every = torch.arange(self.num_domains, device=domain.device)
         for some in unknown.split(max(len(domain) // self.num_domains, 1)):
             picked = _pick(parts, some.repeat_interleave(self.num_domains))
             rows = DomainRows(every.repeat(len(some)), self.num_domains)
-            made.append(logits(picked, rows).view(-1, self.num_domains).mean(1))
+            made.append(self.logits(picked, rows).view(-1, self.num_domains).mean(1))
         together = torch.cat(made)
         return together.new_zeros(len(domain)).index_put((torch.cat((known, unknown)),), together)
 
 
-def check_traced(domain: Tensor) -> None:
-    """Put into a traced graph the check that it meets known domains only."""
-    torch._assert_async((domain > 0).all(), "a traced multi-domain model met domain 0")
+def check_domains(domain: Tensor, num_domains: int, *, traced_from: int = 1) -> None:
+    """Refuse rows of other domains than 0 (unknown) and 1..D.
+
+    Args:
+        domain: ids (B,).
+        num_domains: D.
+        traced_from: least id in a traced graph: 0 where it serves unknown domains too.
+
+    Raises:
+        AdapterError: an id is outside. A traced graph, or a GPU, raises RuntimeError when it runs.
+    """
+    low = traced_from if torch.compiler.is_compiling() else 0
+    hint = f" This network was built for {num_domains} domains."
+    check_ids("domain", domain, low=low, high=num_domains, hint=hint)
 
 
 def _pick(parts: tuple[Tensor, ...], index: Tensor) -> tuple[Tensor, ...]:

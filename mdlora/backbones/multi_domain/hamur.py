@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from mdlora.backbones.base import Inputs, tower_input
+from mdlora.backbones.multi_domain.base import check_domains
 from mdlora.backbones.multi_domain.hosted import TowerMethod
 from mdlora.config import check_count
 from mdlora.errors import ConfigError
@@ -40,7 +41,8 @@ class HAMUR(TowerMethod[_Pass]):
         inputs: what it is built for.
         hidden: widths of the host's layers.
         dropout: chance of dropping a hidden unit, in the hyper-network too.
-        on: the host: a backbone with a tower, by name, with its own options at their defaults.
+        on: the host: a backbone with a tower, by name.
+        host: the host's own options, backbone.options.host.KEY; `mdlora models HOST` lists them.
         cells: how many hidden layers, from the last one, have a cell.
         rank: K, of the matrices.
         bottleneck: width inside a cell.
@@ -56,6 +58,7 @@ class HAMUR(TowerMethod[_Pass]):
         hidden: Sequence[int] = (256, 128, 64),
         dropout: float = 0.0,
         on: str = "mlp",
+        host: dict[str, Any] | None = None,
         cells: int = 1,
         rank: int = 35,
         bottleneck: int = 32,
@@ -70,8 +73,8 @@ class HAMUR(TowerMethod[_Pass]):
                 f"backbone.options.cells={cells} but there are {len(hidden)} hidden layers: choose "
                 f"1 to {len(hidden)}."
             )
-        super().__init__(inputs, hidden=hidden, dropout=dropout, on=on)
-        self.rank = rank
+        super().__init__(inputs, hidden=hidden, dropout=dropout, on=on, host=host)
+        self.rank, self.num_domains = rank, inputs.num_domains
         self.hyper = MLP(inputs.width, hyper_hidden, dropout=dropout)
         self.hyper_head = dense((inputs.width, *hyper_hidden)[-1], rank * rank)
         self.first = len(hidden) - cells
@@ -89,5 +92,6 @@ class HAMUR(TowerMethod[_Pass]):
 
     def forward(self, x: Embedded) -> Tensor:
         """The logit of each row."""
+        check_domains(x.domain, self.num_domains, traced_from=0)
         flat: Tensor = self.hyper_head(self.hyper(tower_input(x)))
         return self.run(x, _Pass(flat.unflatten(1, (self.rank, self.rank)), x.domain))

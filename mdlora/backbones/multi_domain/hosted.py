@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
 from mdlora.backbones.base import Backbone, Inputs
-from mdlora.config import check_choice
+from mdlora.config import BackboneConfig, check_choice
 from mdlora.errors import ConfigError
 from mdlora.layers import MLP
 from mdlora.types import Embedded
@@ -37,27 +38,40 @@ def domain_place(inputs: Inputs, method: str) -> int:
 class HostedBackbone(Backbone):
     """A method on a backbone of the registry, its host: the submodule `host`.
 
-    The host has the same `hidden` and `dropout`, and its own options at their defaults. Its
-    weights are drawn first: with one seed it starts as the host alone would.
+    The host is built as any backbone, with the same `hidden` and `dropout` and with own options
+    of its own, backbone.options.host.KEY. Its weights are drawn first: with one seed it starts as
+    the host alone would.
 
     Args:
         inputs: what it is built for.
         hidden: as the host has it.
         dropout: as the host has it.
         on: the host's name.
+        host: the host's options.
 
     Raises:
-        ConfigError: no backbone is called so, or it is a multi-domain method itself.
+        ConfigError: no backbone is called so, or it is a multi-domain method itself; or the host
+            cannot be built, as in `build_backbone`.
     """
 
     is_multi_domain = True
+    tower_option = "backbone.options.host.deep"
 
     def __init__(
-        self, inputs: Inputs, *, hidden: Sequence[int], dropout: float, on: str = "mlp"
+        self,
+        inputs: Inputs,
+        *,
+        hidden: Sequence[int],
+        dropout: float,
+        on: str = "mlp",
+        host: dict[str, Any] | None = None,
     ) -> None:
+        from mdlora.backbones.build import build_backbone  # it imports the registry
+
         super().__init__()
-        kind: Any = _host(on)
-        self.host: Backbone = kind(inputs, hidden=hidden, dropout=dropout)
+        config = _host_config({"on": on, "host": host}, hidden=tuple(hidden), dropout=dropout)
+        with _naming_the_host():
+            self.host = build_backbone(config, inputs)
         self.uses_first_order = self.host.uses_first_order
         self.uses_lists = self.host.uses_lists
         targets = self.host.adapter_targets.split(",")
@@ -66,18 +80,39 @@ class HostedBackbone(Backbone):
     @classmethod
     def idle_settings(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Those that have no effect on the host."""
-        from mdlora.backbones.build import options_of  # it imports the registry
+        from mdlora.backbones.build import idle_settings  # it imports the registry
 
-        host = _host(options["on"])
-        return host.idle_settings({n: option.default for n, option in options_of(host).items()})
+        config = _host_config(options)
+        with _naming_the_host():
+            return idle_settings(config)
+
+    @classmethod
+    def width_multiple(cls, options: Mapping[str, Any]) -> int:
+        """That of the host."""
+        from mdlora.backbones.build import width_multiple  # it imports the registry
+
+        config = _host_config(options)
+        with _naming_the_host():
+            return width_multiple(config)
 
 
-def _host(name: str) -> type[Backbone]:
+def _host_config(options: Mapping[str, Any], **settings: Any) -> BackboneConfig:
     from mdlora.backbones.registry import BACKBONES  # it imports this file
 
+    name, own = options["on"], options["host"] or {}
     hosts = sorted(name for name, kind in BACKBONES.items() if not kind.is_multi_domain)
     check_choice("backbone.options.on", name, hosts)
-    return BACKBONES[name]
+    return BackboneConfig(name=name, options=own, **settings)
+
+
+@contextmanager
+def _naming_the_host() -> Iterator[None]:
+    """Errors about the host's options name them as they were given."""
+    try:
+        yield
+    except ConfigError as error:
+        own, full = "backbone.options.", "backbone.options.host."
+        raise ConfigError(str(error).replace(own, full)) from error
 
 
 class TowerMethod(HostedBackbone, Generic[Known]):
@@ -93,29 +128,48 @@ class TowerMethod(HostedBackbone, Generic[Known]):
         hidden: widths of the host's tower.
         dropout: as the host has it.
         on: the host's name.
+        host: the host's options.
 
     Raises:
         ConfigError: as in `HostedBackbone`; or the host has no tower of hidden layers.
     """
 
     def __init__(
-        self, inputs: Inputs, *, hidden: Sequence[int], dropout: float, on: str = "mlp"
+        self,
+        inputs: Inputs,
+        *,
+        hidden: Sequence[int],
+        dropout: float,
+        on: str = "mlp",
+        host: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(inputs, hidden=hidden, dropout=dropout, on=on)
+        self.idle_settings({"on": on, "host": host})
+        super().__init__(inputs, hidden=hidden, dropout=dropout, on=on, host=host)
         tower = getattr(self.host, "tower", None)
         if not isinstance(tower, MLP):
-            raise ConfigError(
-                f"backbone.options.on={on!r} has no tower of hidden layers, which "
-                f"{type(self).__name__} changes. Choose a backbone with one, say 'mlp' or 'wdl'."
-            )
+            raise self._no_tower(on, "Choose")
         self._passes: PerThread[Known] = PerThread()
         for layer, activation in enumerate(tower.activations):
             activation.register_forward_hook(_Change(self, layer))
 
     @classmethod
     def idle_settings(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
-        """None: a host without a tower is refused."""
+        """None.
+
+        Raises:
+            ConfigError: the host's options leave it without a tower.
+        """
+        if "hidden" in super().idle_settings(options):
+            remedy = f"Set {cls.tower_option} to true, or choose"
+            raise cls._no_tower(options["on"], remedy)
         return ()
+
+    @classmethod
+    def _no_tower(cls, on: str, remedy: str) -> ConfigError:
+        return ConfigError(
+            f"backbone.options.on={on!r} has no tower of hidden layers, which {cls.__name__} "
+            f"changes. {remedy} a backbone with one, say 'mlp' or 'wdl'."
+        )
 
     @abstractmethod
     def change(self, layer: int, hidden: Tensor, known: Known) -> Tensor:

@@ -87,19 +87,11 @@ class M3oE(MultiDomainBackbone):
         self.tower = DomainMLP(num, expert[-1], (expert[-1],), dropout=dropout)
         self.head = DomainLinear(num, expert[-1], 1)
 
-    def logits(self, x: Embedded, rows: DomainRows) -> Tensor:
-        """The logit of each row."""
-        return self._fuse(self._experts(x, rows.index + 1), rows)
-
-    def forward(self, x: Embedded) -> Tensor:
-        """The logit of each row."""
-        return self.over_domains(x.domain, self._experts(x, x.domain), self._fuse)
-
-    def _experts(self, x: Embedded, domain: Tensor) -> tuple[Tensor, Tensor]:
+    def shared(self, x: Embedded) -> tuple[Tensor, ...]:
         """The representation e, and all experts' outputs on it."""
-        flat = tower_input(x)
-        star: Tensor = self.star(flat, DomainRows((domain - 1).clamp(min=0), self.num_domains))
-        unknown = domain == 0
+        flat, known = tower_input(x), (x.domain - 1).clamp(min=0)
+        star: Tensor = self.star(flat, DomainRows(known, self.num_domains))
+        unknown = x.domain == 0
         if not torch.compiler.is_compiling() and bool(unknown.any()):
             star = torch.where(unknown.unsqueeze(1), self._mean_star(flat), star)
         e = self.bottom(star) + self.skip(flat)
@@ -109,7 +101,8 @@ class M3oE(MultiDomainBackbone):
         weight = self.star.weight * self.star.own_weight.mean(0)
         return torch.addmm(self.star.bias + self.star.own_bias.mean(0), flat, weight)
 
-    def _fuse(self, parts: tuple[Tensor, ...], rows: DomainRows) -> Tensor:
+    def logits(self, parts: tuple[Tensor, ...], rows: DomainRows) -> Tensor:
+        """The logit of each row."""
         e, made = parts
         shared = torch.softmax(self.gate(e.detach(), rows), 1)
         own, other = self._domain_shares()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mdlora.backbones.base import Inputs, tower_input
+from mdlora.backbones.fields import find_fields
 from mdlora.backbones.multi_domain.hosted import HostedBackbone, TowerMethod, domain_place
-from mdlora.config import check_choice, check_count
+from mdlora.config import check_count
 from mdlora.errors import ConfigError
 from mdlora.layers import GateUnit
 from mdlora.types import Embedded
@@ -57,10 +59,8 @@ class _HiddenGates(nn.Module):
 
 
 def _prior_places(inputs: Inputs, prior: Sequence[str]) -> tuple[int, ...]:
-    for name in prior:
-        check_choice("backbone.options.prior", name, inputs.field_names)
     if prior:
-        return tuple(inputs.field_names.index(name) for name in prior)
+        return find_fields(inputs, "prior", prior)
     found = tuple(i for i in (inputs.user_field, inputs.item_field) if i is not None)
     if not found:
         raise ConfigError(
@@ -87,7 +87,8 @@ class EPNet(HostedBackbone):
         inputs: what it is built for.
         hidden: widths of the host's layers.
         dropout: chance of dropping a hidden unit.
-        on: the host: a backbone by name, with its own options at their defaults.
+        on: the host: a backbone by name.
+        host: the host's own options, backbone.options.host.KEY; `mdlora models HOST` lists them.
         gate_hidden: width of the gate's hidden layer; default: as many as it scales.
     """
 
@@ -100,10 +101,11 @@ class EPNet(HostedBackbone):
         hidden: Sequence[int] = (256, 128, 64),
         dropout: float = 0.0,
         on: str = "mlp",
+        host: dict[str, Any] | None = None,
         gate_hidden: int | None = None,
     ) -> None:
         check_count("backbone.options.gate_hidden", gate_hidden, low=1, optional=True)
-        super().__init__(inputs, hidden=hidden, dropout=dropout, on=on)
+        super().__init__(inputs, hidden=hidden, dropout=dropout, on=on, host=host)
         self.embedding_gate = _EmbeddingGate(inputs, gate_hidden)
 
     def forward(self, x: Embedded) -> Tensor:
@@ -126,7 +128,8 @@ class PPNet(TowerMethod[Tensor]):
         inputs: what it is built for.
         hidden: widths of the host's layers.
         dropout: chance of dropping a hidden unit.
-        on: the host: a backbone with a tower, by name, with its own options at their defaults.
+        on: the host: a backbone with a tower, by name.
+        host: the host's own options, backbone.options.host.KEY; `mdlora models HOST` lists them.
         prior: names of the fields that the gates see; default: the user's and the item's.
         gate_hidden: width of a gate's hidden layer; default: as many as it scales.
     """
@@ -140,11 +143,12 @@ class PPNet(TowerMethod[Tensor]):
         hidden: Sequence[int] = (256, 128, 64),
         dropout: float = 0.0,
         on: str = "mlp",
+        host: dict[str, Any] | None = None,
         prior: tuple[str, ...] = (),
         gate_hidden: int | None = None,
     ) -> None:
         check_count("backbone.options.gate_hidden", gate_hidden, low=1, optional=True)
-        super().__init__(inputs, hidden=hidden, dropout=dropout, on=on)
+        super().__init__(inputs, hidden=hidden, dropout=dropout, on=on, host=host)
         self.gates = _HiddenGates(inputs, hidden, prior, gate_hidden)
 
     def change(self, layer: int, hidden: Tensor, known: Tensor) -> Tensor:
@@ -169,7 +173,8 @@ class PEPNet(PPNet):
         inputs: what it is built for.
         hidden: widths of the host's layers.
         dropout: chance of dropping a hidden unit.
-        on: the host: a backbone with a tower, by name, with its own options at their defaults.
+        on: the host: a backbone with a tower, by name.
+        host: the host's own options, backbone.options.host.KEY; `mdlora models HOST` lists them.
         prior: names of the fields that PPNet's gates see; default: the user's and the item's.
         gate_hidden: width of a gate's hidden layer; default: as many as it scales.
     """
@@ -181,6 +186,7 @@ class PEPNet(PPNet):
         hidden: Sequence[int] = (256, 128, 64),
         dropout: float = 0.0,
         on: str = "mlp",
+        host: dict[str, Any] | None = None,
         prior: tuple[str, ...] = (),
         gate_hidden: int | None = None,
     ) -> None:
@@ -189,6 +195,7 @@ class PEPNet(PPNet):
             hidden=hidden,
             dropout=dropout,
             on=on,
+            host=host,
             prior=prior,
             gate_hidden=gate_hidden,
         )

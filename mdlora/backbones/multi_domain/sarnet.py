@@ -70,24 +70,17 @@ class SARNet(MultiDomainBackbone):
         self.own_heads = DomainLinear(own, hidden[-1], 1)
         self.gate = dense(inputs.width, num_shared + num_own)
 
-    def logits(self, x: Embedded, rows: DomainRows) -> Tensor:
-        """The logit of each row."""
-        return self._mix(self._shared(x, rows.index + 1), rows)
-
-    def forward(self, x: Embedded) -> Tensor:
-        """The logit of each row."""
-        return self.over_domains(x.domain, self._shared(x, x.domain), self._mix)
-
-    def _shared(self, x: Embedded, domain: Tensor) -> tuple[Tensor, ...]:
+    def shared(self, x: Embedded) -> tuple[Tensor, ...]:
         """The scaled input, the shared experts' logits (B, S), and the gate's (B, S + K)."""
         scale, shift = (
-            torch.cat((part.mean(0, keepdim=True), part))[domain]
+            torch.cat((part.mean(0, keepdim=True), part))[x.domain]
             for part in (self.scale, self.shift)
         )
         f = tower_input(x) * scale + shift
         return f, self.shared_heads.each(self.shared_experts(f)).squeeze(2), self.gate(f)
 
-    def _mix(self, parts: tuple[Tensor, ...], rows: DomainRows) -> Tensor:
+    def logits(self, parts: tuple[Tensor, ...], rows: DomainRows) -> Tensor:
+        """The logit of each row."""
         f, of_shared, gate = parts
         places = torch.arange(self.num_own, device=f.device)
         experts = rows.index.unsqueeze(1) * self.num_own + places

@@ -12,7 +12,6 @@ from mdlora.backbones.multi_domain.base import MultiDomainBackbone
 from mdlora.config import check_count
 from mdlora.errors import ConfigError
 from mdlora.layers import DomainLinear, DomainMLP, DomainRows
-from mdlora.types import Embedded
 
 __all__ = ["SharedFirst", "split_hidden"]
 
@@ -45,8 +44,7 @@ class SharedFirst(MultiDomainBackbone):
 
     `shared(x)` is that part; `own(parts, rows)` makes of it what the row's domain sees, which then
     passes the domain's own tower (submodule `towers`) and head (`heads`). Only the row's own
-    tower is computed. A row of an unknown domain passes the first part once, and gets the mean
-    of the logits of all domains.
+    tower is computed.
 
     Args:
         inputs: what it is built for.
@@ -61,21 +59,10 @@ class SharedFirst(MultiDomainBackbone):
         self.heads = DomainLinear(self.num_domains, tower[-1] if tower else width, 1)
 
     @abstractmethod
-    def shared(self, x: Embedded) -> tuple[Tensor, ...]:
-        """What does not depend on the row's domain, each part (B, ...)."""
-
-    @abstractmethod
     def own(self, parts: tuple[Tensor, ...], rows: DomainRows) -> Tensor:
         """The input of the row's tower, (B, width), from what `shared` made."""
 
-    def logits(self, x: Embedded, rows: DomainRows) -> Tensor:
+    def logits(self, parts: tuple[Tensor, ...], rows: DomainRows) -> Tensor:
         """The logit of each row."""
-        return self._finish(self.shared(x), rows)
-
-    def forward(self, x: Embedded) -> Tensor:
-        """The logit of each row."""
-        return self.over_domains(x.domain, self.shared(x), self._finish)
-
-    def _finish(self, parts: tuple[Tensor, ...], rows: DomainRows) -> Tensor:
         logits: Tensor = self.heads(self.towers(self.own(parts, rows), rows), rows)
         return logits.squeeze(1)

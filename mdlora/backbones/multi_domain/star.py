@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mdlora.backbones.base import Inputs, tower_input
-from mdlora.backbones.multi_domain.base import MultiDomainBackbone, check_traced
+from mdlora.backbones.multi_domain.base import MultiDomainBackbone, check_domains
 from mdlora.backbones.multi_domain.hosted import domain_place
 from mdlora.config import check_count
 from mdlora.layers import MLP, DomainRows, PartitionedNorm, StarLinear, StarMLP, dense
@@ -48,20 +48,26 @@ class _NormedByDomain(MultiDomainBackbone):
     def main(self, normed: Tensor, rows: DomainRows) -> Tensor:
         """The main network's part of the logit, (B,), from normalised rows (B, I)."""
 
-    def logits(self, x: Embedded, rows: DomainRows) -> Tensor:
-        """The logit of each row."""
-        return self._logits(x, rows.index + 1, rows)
-
-    def _logits(self, x: Embedded, domain: Tensor, rows: DomainRows) -> Tensor:
+    def shared(self, x: Embedded) -> tuple[Tensor, ...]:
+        """The input, the auxiliary network's part of the logit, and the rows' domains."""
         flat = tower_input(x)
-        normed = self.norm(flat, domain, x.domain)
-        unknown = x.domain == 0
+        beside: Tensor = self.auxiliary_head(self.auxiliary(flat))
+        return flat, beside.squeeze(1), x.domain
+
+    def logits(self, parts: tuple[Tensor, ...], rows: DomainRows) -> Tensor:
+        """The logit of each row."""
+        return self.both(parts, rows.index + 1, rows)
+
+    def both(self, parts: tuple[Tensor, ...], met: Tensor, rows: DomainRows) -> Tensor:
+        """The logits (n,) of rows that are normalised as those of the domains `met` (n,) are."""
+        flat, beside, domain = parts
+        normed = self.norm(flat, met, domain)
+        unknown = domain == 0
         if not torch.compiler.is_compiling() and bool(unknown.any()):
             own = torch.arange(flat.shape[1], device=flat.device)
             own = (own >= self.domain_columns.start) & (own < self.domain_columns.stop)
-            normed = torch.where(unknown.unsqueeze(1) & own, self.norm.centre(domain), normed)
-        beside: Tensor = self.auxiliary_head(self.auxiliary(flat))
-        return self.main(normed, rows) + beside.squeeze(1)
+            normed = torch.where(unknown.unsqueeze(1) & own, self.norm.centre(met), normed)
+        return self.main(normed, rows) + beside
 
 
 class Star(_NormedByDomain):
@@ -161,6 +167,5 @@ class StarShared(_NormedByDomain):
 
     def forward(self, x: Embedded) -> Tensor:
         """The logit of each row."""
-        if torch.compiler.is_compiling():
-            check_traced(x.domain)
-        return self._logits(x, x.domain, DomainRows(x.domain, self.num_domains + 1))
+        check_domains(x.domain, self.num_domains)
+        return self.both(self.shared(x), x.domain, DomainRows(x.domain, self.num_domains + 1))

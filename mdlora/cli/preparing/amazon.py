@@ -9,6 +9,7 @@ from typing import Any, Literal
 from mdlora.cli.parsing import add_json, make_parser, parse, switch, write_json
 from mdlora.cli.preparing.negatives import add_sampling, read_sampling
 from mdlora.cli.preparing.progress import prepare_progress
+from mdlora.config import counted
 
 __all__ = ["run"]
 
@@ -56,9 +57,9 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _show(about: Mapping[str, Any]) -> None:
     for name, of in about["domains"].items():
-        bad = f"{of['bad_lines']:,} bad lines left out, " if of["bad_lines"] else ""
+        bad = f"{counted(of['bad_lines'], 'bad line')} left out, " if of["bad_lines"] else ""
         print(
-            f"{name}: {bad}{of['clicks']:,} reviews, {of['repeated_clicks']:,} of them repeated "
-            f"and dropped; {of['negatives']:,} negatives drawn, {of['shortfall']:,} fewer than "
-            "asked for."
+            f"{name}: {bad}{counted(of['clicks'], 'review')}, {of['repeated_clicks']:,} of them "
+            f"repeated and dropped; {counted(of['negatives'], 'negative')} drawn, "
+            f"{of['shortfall']:,} fewer than asked for."
         )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mdlora.cli.parsing import add_json, make_parser, parse, write_json
 from mdlora.cli.preparing.negatives import add_sampling, read_sampling
 from mdlora.cli.preparing.progress import prepare_progress
+from mdlora.config import counted
 
 __all__ = ["run"]
 
 
 def run(arguments: Sequence[str]) -> dict[str, Any]:
-    """Parse, prepare, say what was sampled, give the summary."""
+    """Parse, prepare, say what was read as text and what was sampled, give the summary."""
     parser = make_parser(
         "prepare clicks",
         "CLICKS --out DATA [options]",
@@ -77,23 +78,35 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
             progress=progress,
         )
     write_json(options.json, summary)
-    for line in _lines(summary["sampling"], options.without_vector):
+    texts = _texts(summary["read_as_text"])
+    for line in (*texts, *_lines(summary["sampling"], options.without_vector)):
         print(line)
     return summary
 
 
-def _lines(about: dict[str, Any], without_vector: str) -> list[str]:
+def _texts(cells: Mapping[str, Any]) -> list[str]:
+    """The columns that are text because of a few cells, with the first of these."""
+    from mdlora.data.sources import MixedColumn
+
+    advice = "Correct it, unless the column is meant to be text."
+    mixed = [MixedColumn(name, **cell) for name, cell in cells.items()]
+    return [column.describe("its cells", advice) for column in mixed]
+
+
+def _lines(about: Mapping[str, Any], without_vector: str) -> list[str]:
     """What was sampled, dropped and missing, in words."""
     lines = [
-        f"{about['clicks']:,} clicks, {about['repeated_clicks']:,} of them repeated and dropped; "
-        f"{about['negatives']:,} negatives drawn, {about['shortfall']:,} fewer than asked for.",
+        f"{counted(about['clicks'], 'click')}, {about['repeated_clicks']:,} of them repeated and "
+        f"dropped; {counted(about['negatives'], 'negative')} drawn, {about['shortfall']:,} fewer "
+        "than asked for.",
     ]
     if "vectors" in about:
         made = about["vectors"]
         lines.append(
-            f"Vectors {made['width']} wide of {made['users']:,} users and {made['items']:,} items, "
-            f"made of {made['clicks_used']:,} training clicks, which left the training rows with "
-            f"{made['negatives_left_out']:,} negatives."
+            f"Vectors {made['width']} wide of {counted(made['users'], 'user')} and "
+            f"{counted(made['items'], 'item')}, made of "
+            f"{counted(made['clicks_used'], 'training click')}, which left the training rows with "
+            f"{counted(made['negatives_left_out'], 'negative')}."
         )
         counts = ", ".join(f"{name} {n['either']:,}" for name, n in made["rows_without"].items())
         end = "dropped" if without_vector == "drop" else "kept with zeros"

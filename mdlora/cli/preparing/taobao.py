@@ -9,6 +9,7 @@ from typing import Any, Literal
 from mdlora.cli.parsing import add_json, make_parser, parse, write_json
 from mdlora.cli.preparing.negatives import add_sampling, read_sampling
 from mdlora.cli.preparing.progress import prepare_progress
+from mdlora.config import counted
 
 __all__ = ["run"]
 
@@ -62,20 +63,22 @@ def run(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _show(about: Mapping[str, Any], themes: int) -> None:
+    others = counted(about["of_other_themes"], "is of another theme", "are of other themes")
     print(
-        f"{about['log_clicks']:,} clicks in the log. {about['without_vectors']:,} dropped for want "
-        f"of a vector (of the user: {about['without_user_vector']:,}, of the item: "
-        f"{about['without_item_vector']:,}); {about['of_other_themes']:,} are of other themes."
+        f"{counted(about['log_clicks'], 'click')} in the log. {about['without_vectors']:,} dropped "
+        f"for want of a vector (of the user: {about['without_user_vector']:,}, of the item: "
+        f"{about['without_item_vector']:,}); {others}."
     )
     print(
-        f"{about['log_themes']:,} themes in the log, {about['empty_themes']:,} of them without a "
-        f"click that has vectors; {themes:,} chosen."
+        f"{counted(about['log_themes'], 'theme')} in the log, {about['empty_themes']:,} of them "
+        f"without a click that has vectors; {themes:,} chosen."
     )
     print(
-        f"{about['clicks']:,} clicks in these, {about['repeated_clicks']:,} of them repeated and "
-        f"dropped; {about['negatives']:,} negatives drawn, {about['shortfall']:,} fewer than asked "
-        "for."
+        f"{counted(about['clicks'], 'click')} in these, {about['repeated_clicks']:,} of them "
+        f"repeated and dropped; {counted(about['negatives'], 'negative')} drawn, "
+        f"{about['shortfall']:,} fewer than asked for."
     )
     for side, again in about["vectors_given_again"].items():
         if again:
-            print(f"{again:,} lines give vectors of {side} again; the last one counts.")
+            lines = counted(again, "line gives", "lines give")
+            print(f"{lines} vectors of {side} again; the last one counts.")

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mdlora.config.checks import counted
 from mdlora.data.prepare.amazon_lines import Pair, checked_pair, checked_pairs, read_blocks
 from mdlora.data.prepare.amazon_ratings import ITEM_NAMES, USER_NAMES, CsvOrder, find_layout
 from mdlora.errors import DataError
@@ -68,7 +69,7 @@ def read_reviews(
         bad_lines += bad
         yield Reviews(rows, bad)
     if not num_rows:
-        more = f" ({bad_lines} bad lines)" if bad_lines else ""
+        more = f" ({counted(bad_lines, 'bad line')})" if bad_lines else ""
         raise DataError(f"{path} holds no reviews{more}. A category needs some: leave it out.")
 
 

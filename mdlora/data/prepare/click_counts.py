@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mdlora.config.checks import counted
 from mdlora.data.layout import SPLIT_NAMES
 from mdlora.data.leakage import Leakage, count_leakage
 from mdlora.data.prepare.impressions import LEFT_OUT, Impressions
@@ -48,15 +49,17 @@ class ImpressionCounts:
         for split, rows in zip(SPLIT_NAMES, sizes.sum(axis=1), strict=True):
             if not rows:
                 raise DataError(
-                    f"The {split} split is empty ({sizes.sum()} rows in all). "
+                    f"The {split} split is empty ({counted(int(sizes.sum()), 'row')} in all). "
                     "Each split needs rows: use more data or another ratio."
                 )
         for split, own in zip(SPLIT_NAMES, sizes, strict=True):
             unseen = np.flatnonzero((own > 0) & (sizes[0] == 0))
             if unseen.size:
+                num = int(own[unseen].sum())
+                more = f"{split} rows are of such domains"
                 raise DataError(
                     f"Domain {names[unseen[0]]!r} has rows in {split} but no training rows "
-                    f"({own[unseen].sum()} {split} rows are of such domains). "
+                    f"({counted(num, f'{split} row is of such a domain', more)}). "
                     "Drop these rows, or split again so that each domain has training rows."
                 )
 

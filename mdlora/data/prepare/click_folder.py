@@ -79,6 +79,7 @@ def write_impressions(
     source: str,
     options: Mapping[str, Any],
     sampling: Mapping[str, Any],
+    read_as_text: Mapping[str, Any] | None = None,
     progress: PrepareProgress | None = None,
 ) -> dict[str, Any]:
     """Write the data folder `out` and return its summary; after an error there is no folder.
@@ -95,6 +96,8 @@ def write_impressions(
         source: where the rows come from, for the summary.
         options: what was chosen when preparing them, for the summary.
         sampling: what became of the clicks and how many negatives there are, for the summary.
+        read_as_text: columns that are text because of a few cells, for the summary; None where
+            the source cannot have any.
         progress: told how much is written, from 0 to 1.
 
     Raises:
@@ -119,6 +122,7 @@ def write_impressions(
         **about_schema(schema, HashedValues(schema)),
         **counts.to_json(names, schema.domain_names, known),
         "leakage": find_leakage(rows, keys).to_json(),
+        **({} if read_as_text is None else {"read_as_text": dict(read_as_text)}),
         "sampling": dict(sampling),
     }
     del counts, known

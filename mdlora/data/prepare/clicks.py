@@ -16,6 +16,7 @@ from mdlora.data.prepare.negatives import CLICK_RATIO
 from mdlora.data.prepare.numbered import read_numbered
 from mdlora.data.prepare.progress import PrepareProgress, silent
 from mdlora.data.prepare.vector_share import set_apart
+from mdlora.data.sources import MixedColumn
 from mdlora.errors import ConfigError
 from mdlora.files import check_new_directory
 
@@ -63,6 +64,10 @@ def prepare_clicks(
        clicked in that domain, set apart or not.)
     4. A user or item without a click in the share has no vector: zeros, or its rows are dropped.
 
+    A CSV column that is text though most of its cells are integers stands in the summary under
+    "read_as_text", with the first other cell, its file and its line (for which the file is read
+    once more, up to that line).
+
     The files are read once, batch by batch. Memory, beside the 0.4 GB of Python and its libraries,
     is at most 0.4 GB, 45 bytes for each click, 15 for each negative, 200 for each different user
     and item, and 40 for each number of a vector.
@@ -108,7 +113,7 @@ def prepare_clicks(
 
     report = progress or silent
     report("reading clicks", 0.0)
-    values, groups = _read_clicks(path, names)
+    values, groups, mixed = _read_clicks(path, names)
     report("sampling negatives", 0.3)
     domains = [str(value) for value in values["domain"].to_list()]
     rows = make_impressions(groups, domains, recipe)
@@ -135,17 +140,19 @@ def prepare_clicks(
         source=f"clicks of {path}",
         options=options,
         sampling=sampling,
+        read_as_text={column.name: column.to_json() for column in mixed},
         progress=lambda text, share: report(text, 0.7 + 0.3 * share),
     )
 
 
 def _read_clicks(
     path: str | Path, names: Mapping[str, str]
-) -> tuple[dict[str, pl.Series], ClickGroups]:
-    """The different users, items and domains, and the distinct clicks as codes of them."""
+) -> tuple[dict[str, pl.Series], ClickGroups, list[MixedColumn]]:
+    """The different ids, the distinct clicks as codes of them, and what a few cells make text."""
     columns = read_numbered(path, list(names.values()))
     parts = Clicks(*(columns[names[part]].codes for part in Clicks._fields))
-    return {part: columns[name].values for part, name in names.items()}, group_clicks(parts)
+    values = {part: columns[name].values for part, name in names.items()}
+    return values, group_clicks(parts), [c.mixed for c in columns.values() if c.mixed]
 
 
 def _check_names(names: Mapping[str, str], with_vectors: bool) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mdlora.config.checks import counted
 from mdlora.errors import ConfigError, DataError
 
 __all__ = ["VECTOR_RMS", "ClickVectors", "VectorTable", "click_vectors", "parse_vectors"]
@@ -66,8 +67,9 @@ def click_vectors(
     smaller = min(len(users), len(items))
     if smaller <= width:
         raise DataError(
-            f"Vectors {width} wide need more than {width} users and {width} items with clicks, "
-            f"got {len(users)} users and {len(items)} items. "
+            f"Vectors {width} wide need more than {counted(width, 'user')} and "
+            f"{counted(width, 'item')} with clicks, got {counted(len(users), 'user')} and "
+            f"{counted(len(items), 'item')}. "
             "Choose narrower vectors or make them from more clicks."
         )
     ones = np.ones(len(row), dtype=np.float64)

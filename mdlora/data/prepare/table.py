@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mdlora.config.checks import counted
-from mdlora.data.layout import SCHEMA_FILE, SPLIT_NAMES, SUMMARY_FILE, VECTORS_FILE
+from mdlora.data.layout import SPLIT_NAMES
 from mdlora.data.prepare.progress import PrepareProgress, silent
 from mdlora.data.prepare.table_files import GROUP_ROWS, SplitFiles, parts_of, read_split
 from mdlora.data.prepare.table_scan import columns_to_scan, scan_rows
@@ -31,7 +30,7 @@ from mdlora.data.prepare.table_summary import (
 )
 from mdlora.data.prepare.table_vectors import join_vectors
 from mdlora.data.sources import CsvOptions
-from mdlora.data.vectors import write_vectors
+from mdlora.data.write import write_description
 from mdlora.errors import DataError, SchemaError
 from mdlora.files import atomic_directory, check_new_directory
 from mdlora.schema import Column, Schema, SchemaFitter, columns_from_yaml
@@ -125,11 +124,7 @@ def prepare_table(
         }
         for name, more in found.items():
             summary["splits"][name] |= more
-        schema.save(folder / SCHEMA_FILE)
-        if tables:
-            write_vectors(folder / VECTORS_FILE, tables)
-        text = json.dumps(summary, indent=2, ensure_ascii=False)
-        (folder / SUMMARY_FILE).write_text(text + "\n", encoding="utf-8")
+        write_description(folder, schema, summary, tables)
     return summary
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from mdlora.config.checks import counted
 from mdlora.data.prepare.click_folder import IdColumn, write_impressions
 from mdlora.data.prepare.click_groups import ClickGroups, Clicks, group_clicks
 from mdlora.data.prepare.click_splits import SplitRule
@@ -136,8 +137,8 @@ def _choose(log: ThemeClicks, files: CloudThemeFiles, themes: int, pick: str, se
     has_both = with_user & with_item
     if not has_both.any():
         raise DataError(
-            f"{files.raw}: none of the {has_both.size} clicks has vectors of both its user and its "
-            "item. The log and the vectors must be of one release."
+            f"{files.raw}: of {counted(has_both.size, 'click')} none has vectors of both its user "
+            "and its item. The log and the vectors must be of one release."
         )
     theme = log.theme.codes
     in_order = np.argsort(_first_places(theme, log.theme.num_values))  # vectors or not
@@ -145,8 +146,8 @@ def _choose(log: ThemeClicks, files: CloudThemeFiles, themes: int, pick: str, se
     candidates = in_order[has_clicks[in_order]]
     if candidates.size < themes:
         raise ConfigError(
-            f"themes={themes}, but the log has {candidates.size} themes with clicks whose user and "
-            f"item have vectors. Choose at most {candidates.size}."
+            f"themes={themes}, but the log has {counted(candidates.size, 'theme')} with clicks "
+            f"whose user and item have vectors. Choose at most {candidates.size}."
         )
     places = candidates[:themes]
     if pick == "random":

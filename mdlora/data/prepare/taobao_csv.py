@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from mdlora.config.checks import counted
 from mdlora.data.sources import SourceFile
 from mdlora.data.sources.csv_blame import line_of_row
 from mdlora.data.sources.csv_form import CsvForm
@@ -90,7 +91,8 @@ def _names(
         good = set(wanted) <= set(names) and len(set(names)) == len(names)
     if not good:
         raise DataError(
-            f"{path}: the first line has {len(cells)} columns: {', '.join(cells):.80}. "
+            f"{path}: the first line has {counted(len(cells), 'column')}: "
+            f"{', '.join(cells):.80}. "
             f"Expected {form}, a vector being one quoted field."
             if by_place
             else f"{path}: the first line is {','.join(cells)!r:.120}. Expected columns "

@@ -40,9 +40,13 @@ class MixedColumn:
         return {"file": self.file, "line": self.line, "cell": self.cell}
 
     def __str__(self) -> str:
+        return self.describe("its first cells", NO_VALUE)
+
+    def describe(self, cells: str, advice: str) -> str:
+        """The cell in words; `cells` is what was looked at, `advice` says what to do."""
         return (
-            f"{self.name} is read as text: most of its first cells are integers, but "
-            f"{self.cell!r:.80} in {self.file}, line {self.line}, is none. {NO_VALUE}"
+            f"{self.name} is read as text: most of {cells} are integers, but {self.cell!r:.80} in "
+            f"{self.file}, line {self.line}, is none. {advice}"
         )
 
 
