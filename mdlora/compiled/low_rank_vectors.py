@@ -40,7 +40,7 @@ _ZEROS = ir.Constant(_VECTOR, [0.0] * LANES)
 _ALIGN = ir.Constant(_INT, 4)
 
 
-class _Vector(types.Type):  # type: ignore[misc]
+class _Vector(types.Type):
     def __init__(self) -> None:
         super().__init__(name="Vector")
 
@@ -50,7 +50,7 @@ _vectors = (_vector,) * 4
 
 
 @register_model(_Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: _Vector) -> None:
         super().__init__(manager, kind, _VECTOR)
 
@@ -63,7 +63,12 @@ def _intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def inlined(function: F) -> F:
     """A part of a kernel, compiled into it; it makes no arrays, so it counts no references."""
-    settings = {"nogil": True, "error_model": "numpy", "forceinline": True, "_nrt": False}
+    settings: dict[str, Any] = {
+        "nogil": True,
+        "error_model": "numpy",
+        "forceinline": True,
+        "_nrt": False,
+    }
     made: F = numba.njit(**settings)(function)
     return made
 

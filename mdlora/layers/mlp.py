@@ -54,11 +54,10 @@ class MLP(nn.Module):
         """Run all layers."""
         layers = list(zip(self.linears, self.activations, strict=True))
         fused = [can_fuse(linear, activation, x) for linear, activation in layers]
-        for (linear, activation), this, following in zip(
-            layers, fused, [*fused[1:], False], strict=True
-        ):
+        following = [*fused[1:], False]
+        for (linear, activation), this, then in zip(layers, fused, following, strict=False):
             if this:
-                x = dense_relu_dropout(linear, activation, x, exclusive=following)
+                x = dense_relu_dropout(linear, activation, x, exclusive=then)
             else:
                 x = activation(linear(x))
         return x

@@ -105,7 +105,7 @@ def test_a_process_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
         (run_tables_bench, {"steps": 0}),
         (run_tables_bench, {"dense_rows": 0}),
     ],
-    ids=str,
+    ids=lambda given: given.__name__ if callable(given) else str(given),
 )
 def test_numbers_that_are_too_small_are_refused(run: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
