@@ -99,7 +99,7 @@ def _load_peft() -> Any:
     except ImportError as error:
         raise MissingExtraError(
             f"The comparison needs PEFT, which cannot be imported ({error}). "
-            "Install it with: pip install peft"
+            "Install it with: pip install mdlora[bench]"
         ) from error
     return peft
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mdlora.compiled import has_numba
 from mdlora.config import MoEMLoRA, Phase, RunConfig
 from mdlora.data import Split
 from mdlora.evaluation.statistics import finite
@@ -102,6 +103,7 @@ class PhaseRunner:
             and phase.route == "own"
             and (self.alone or self.per_domain == 1)
             and self.device.type == "cpu"
+            and not has_numba()  # compiled kernels bring rows together by themselves
         )
         rules = RowRules(
             phase=phase,

@@ -63,7 +63,7 @@ def test_experts_that_have_stopped_stand_still() -> None:
 
 def test_peft_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(MissingExtraError, match="pip install peft"):
+    with pytest.raises(MissingExtraError, match="mdlora\\[bench\\]"):
         run_peft_bench(batches=(4,), calls=1, runs=1)
 
 
