@@ -94,7 +94,7 @@ def spread_of(values: Sequence[float]) -> dict[str, Any]:
 
 
 def describe_run(threads: int, *packages: str) -> dict[str, Any]:
-    """The machine, the date, and the versions of mdlora, Python and these packages."""
+    """The machine, the date, and the versions of mdlora, Python, numba and these packages."""
     made_with = describe_environment(threads, torch.device("cpu"))
     return {
         "machine": made_with["processor"],
@@ -102,6 +102,7 @@ def describe_run(threads: int, *packages: str) -> dict[str, Any]:
         "versions": {
             "mdlora": made_with["mdlora"],
             "python": made_with["python"],
+            "numba": made_with["numba"],
             **{name: version(name) for name in packages},
         },
     }
