@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mdlora.adapters.kernels import merged, update
 from mdlora.adapters.low_rank import (
+    BankArrays,
     CompiledUpdate,
     LowRankUpdate,
     adapted_linear,
@@ -103,6 +104,7 @@ class AdapterBank(Bank):
             "bias", nn.Parameter(new(num_experts, layer.out_features)) if bias else None
         )
         nn.init.normal_(self.down, std=layer.in_features**-0.5)
+        self._arrays = BankArrays()
 
     @property
     def num_experts(self) -> int:
@@ -125,8 +127,8 @@ class AdapterBank(Bank):
             output, in_place = x.new_zeros(len(x), self.up.shape[2]), True
         return updated(output, x, self.compiled_update(route), in_place=in_place)
 
-    def can_take_over(self, x: Tensor, layer: nn.Linear, route: Route) -> bool:
-        """Whether `taken_over` can stand in for calls of the layer itself."""
+    def can_take_over(self, x: Tensor, layer: nn.Linear, route: Route | None) -> bool:
+        """Whether `taken_over` can stand in for calls of the layer itself; None: any route."""
         tensors = self.down, self.up, self.bias, layer.weight, layer.bias
         return can_add(route, x, *tensors)
 
@@ -139,7 +141,7 @@ class AdapterBank(Bank):
         mine = self.down, self.up, self.bias
         if isinstance(route, MixtureRoute):
             return MixedUpdate(*mine, route)
-        return LowRankUpdate(*mine, route, sparse=self.sparse_gradients)
+        return LowRankUpdate(*mine, route, sparse=self.sparse_gradients, arrays=self._arrays)
 
     def merged(self, x: Tensor, layer: nn.Linear, route: ExpertRoute) -> Tensor:
         """The layer's output (B, O) with what the adapters add, where `can_merge` allows it."""

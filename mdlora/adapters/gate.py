@@ -51,7 +51,7 @@ class Gate(nn.Module):
 
     def weights(self, domain: Tensor, x: Tensor | None = None) -> Tensor:
         """The softmax (B, K), before `top_k`."""
-        z = self.embedding(domain)
+        z, prior = self.embedding(domain), self.prior[domain]
         if self.sees_input:
             assert x is not None
             x = x.flatten(1, -2).mean(1) if x.dim() > 2 else x
@@ -63,7 +63,10 @@ class Gate(nn.Module):
                     "Choose a gate for each layer: gate_shared=False."
                 )
             z = torch.cat((z, x.detach() if self.detach else x), 1)
-        weights = torch.softmax(self.linear(z) + self.prior[domain], -1)
+        return self._softmax(z, prior, domain)
+
+    def _softmax(self, z: Tensor, prior: Tensor, domain: Tensor) -> Tensor:
+        weights = torch.softmax(self.linear(z) + prior, -1)
         return weights if self.serves_unknown else weights * (domain > 0).unsqueeze(1)
 
     def forward(self, domain: Tensor, x: Tensor) -> Route:
@@ -72,7 +75,7 @@ class Gate(nn.Module):
             weights = self.weights(domain, x)
         else:  # one softmax a domain, not one a row
             every = torch.arange(self.embedding.num_embeddings, device=domain.device)
-            weights = self.weights(every)
+            weights = self._softmax(self.embedding.weight, self.prior, every)
             if self.top_k is None:
                 return MixtureRoute(weights.index_select(0, domain))
         if self.top_k is None:

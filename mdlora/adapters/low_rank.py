@@ -22,10 +22,11 @@ from torch.nn import functional as F
 
 from mdlora.adapters.kernels import update as plain_update
 from mdlora.adapters.mixed import MixedUpdate
-from mdlora.adapters.routes import ExpertRoute, MixtureRoute, Route
+from mdlora.adapters.routes import ExpertRoute, Route
 from mdlora.compiled import can_compile
 
 __all__ = [
+    "BankArrays",
     "CompiledUpdate",
     "LowRankUpdate",
     "adapted_linear",
@@ -38,20 +39,44 @@ _NO_WEIGHTS = np.empty(0, np.float32)
 
 _FEW_NUMBERS = 65_536  # up to which a bank's dense gradient costs less than the sparse form's care
 
+Floats = npt.NDArray[np.float32]
 Grads = list[Tensor | None]
 
 
-def can_add(route: Route, x: Tensor, *tensors: Tensor | None) -> bool:
+def can_add(route: Route | None, x: Tensor, *tensors: Tensor | None) -> bool:
     """Whether the kernels can serve rows x (B, I) on this route, with these other tensors."""
-    given = [t for t in tensors if t is not None]
     return (
         x.dim() == 2
-        and x.dtype == torch.float32
+        and x.dtype is torch.float32
+        and x.is_cpu
         and not torch.is_autocast_enabled("cpu")
-        and can_compile(*given)
-        and x.device.type == "cpu"
-        and (isinstance(route, MixtureRoute) or can_compile(route.experts))
+        and can_compile(*[t for t in tensors if t is not None])
+        and (not isinstance(route, ExpertRoute) or can_compile(route.experts))
     )
+
+
+class BankArrays:
+    """A bank's tensors as arrays, kept from step to step while they stay where they are."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[tuple[Any, ...], tuple[Floats, Floats, Floats]] | None = None
+
+    def of(self, down: Tensor, up: Tensor, bias: Tensor | None) -> tuple[Floats, Floats, Floats]:
+        """All adapters' matrices, one below the other: (K R, I), (K R, O); (K, O) or empty."""
+        kept = self._kept
+        where = (down.data_ptr(), up.data_ptr(), -1 if bias is None else bias.data_ptr())
+        place = (*where, down.shape, up.shape)
+        if kept is None or kept[0] != place:
+            arrays = (
+                down.detach().view(-1, down.shape[2]).numpy(),
+                up.detach().view(-1, up.shape[2]).numpy(),
+                _NONE if bias is None else bias.detach().numpy(),
+            )
+            kept = self._kept = place, arrays
+        return kept[1]
+
+    def __reduce__(self) -> tuple[type[BankArrays], tuple[()]]:
+        return BankArrays, ()  # copies have tensors of their own
 
 
 class LowRankUpdate:
@@ -63,20 +88,19 @@ class LowRankUpdate:
         bias: (K, O) or None.
         route: which adapters a row has; on it `can_add` has been asked.
         sparse: whether gradients may leave out adapters without rows.
+        arrays: what the bank keeps of its matrices.
     """
 
     def __init__(
-        self, down: Tensor, up: Tensor, bias: Tensor | None, route: ExpertRoute, *, sparse: bool
-    ) -> None:
+        self, down: Tensor, up: Tensor, bias: Tensor | None, route: ExpertRoute, *, sparse: bool,
+        arrays: BankArrays | None = None,
+    ) -> None:  # fmt: skip
         weights = route.row_weights(down.dtype)
         self.tensors: tuple[Tensor | None, ...] = (down, up, bias, weights)
         """What the update is computed from, beside x: down, up, bias, weights (B, k) or None."""
         self.route, self.sparse = route, sparse
-        # All adapters' matrices, one below the other.
         self._matrices = (
-            down.detach().view(-1, down.shape[2]).numpy(),
-            up.detach().view(-1, up.shape[2]).numpy(),
-            _NONE if bias is None else bias.detach().numpy(),
+            *(arrays or BankArrays()).of(down, up, bias),
             _NO_WEIGHTS if weights is None else weights.detach().view(-1).numpy(),
         )
         self._rank = down.shape[1]
@@ -120,25 +144,24 @@ class LowRankUpdate:
         of_weights = np.zeros(self.route.experts.numel(), np.float32) if wanted[3] else _NO_WEIGHTS
         update_gradients(
             grad.numpy(), x.detach().numpy(), *self._matrices, *pairs, rank, self._low,
-            np.empty((4, self._low.shape[1]), np.float32),
+            np.empty((8, self._low.shape[1]), np.float32),
             _NONE if of_x is None else of_x.numpy(), of_down, of_up, of_bias, of_weights,
         )  # fmt: skip
-        made = (of_down, of_up, of_bias)
-        grads = [
-            self._whole(array, like) if on and like is not None else None
-            for array, like, on in zip(made, self.tensors[:3], wanted[:3], strict=True)
-        ]
-        shape = self.route.experts.shape
-        return [*grads, torch.from_numpy(of_weights).view(shape) if wanted[3] else None]
+        grads: Grads = [None] * 4
+        for i, made in enumerate((of_down, of_up, of_bias)):
+            like = self.tensors[i]
+            if wanted[i] and like is not None:
+                grads[i] = self._whole(made.reshape(num_used, *like.shape[1:]), like, pairs.used)
+        if wanted[3]:
+            grads[3] = torch.from_numpy(of_weights.reshape(self.route.experts.shape))
+        return grads
 
-    def _whole(self, made: npt.NDArray[np.float32], like: Tensor) -> Tensor:
+    def _whole(self, made: Floats, like: Tensor, used_ids: npt.NDArray[np.int64]) -> Tensor:
         """From the gradient of the adapters in use that of all, (K, ...)."""
-        pairs = self.route.pairs()
-        num_used, size = len(pairs.used), like.shape
-        compact = torch.from_numpy(made).view(num_used, *size[1:])
-        if num_used == size[0]:
+        compact, size = torch.from_numpy(made), like.shape
+        if len(used_ids) == size[0]:
             return compact
-        used = torch.from_numpy(pairs.used)
+        used = torch.from_numpy(used_ids)
         if not self.sparse or like.numel() < _FEW_NUMBERS:
             return compact.new_zeros(size).index_copy_(0, used, compact)
         return torch.sparse_coo_tensor(

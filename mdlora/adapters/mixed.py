@@ -34,8 +34,9 @@ class MixedUpdate:
         """What the update is computed from, beside x: down, up, bias or None, weights (B, K)."""
         self._rank = down.shape[1]
         self._down = down.detach().view(-1, down.shape[2])
-        self._up = up.detach().view(-1, up.shape[2])
-        self._bias = None if bias is None else bias.detach()
+        up = up.detach().view(-1, up.shape[2])
+        # A bias is one more rank of each adapter, whose factor is the weight alone.
+        self._up = up if bias is None else torch.cat((up, bias.detach()))
         self._weights = weights.detach()
         self._low = self._scaled = self._weights
 
@@ -50,36 +51,33 @@ class MixedUpdate:
 
         z, x = z.detach(), x.detach()
         self._low = x.mm(self._down.t())
-        self._scaled = torch.empty_like(self._low)
+        self._scaled = self._low.new_empty(len(x), len(self._up))
         scale_mixed(self._low.numpy(), self._weights.numpy(), self._rank, self._scaled.numpy())
         z.addmm_(self._scaled, self._up)
-        if self._bias is not None:
-            z.addmm_(self._weights, self._bias)
 
     def gradients(
         self, grad: Tensor, x: Tensor, of_x: Tensor | None, wanted: Sequence[bool]
     ) -> Grads:
         """The gradients of what `add` added; arguments as for `LowRankUpdate.gradients`."""
-        from mdlora.compiled.low_rank import mixed_gradients
+        from mdlora.compiled.low_rank import mixed_dots, scale_mixed
 
         grads: Grads = [None] * 4
-        if wanted[2]:
-            grads[2] = self._weights.t().mm(grad)
-        if wanted[1]:
-            grads[1] = self._scaled.t().mm(grad).view(-1, self._rank, grad.shape[1])
+        num = len(self._down)
+        if wanted[1] or wanted[2]:
+            both = self._scaled.t().mm(grad)
+            grads[1] = both[:num].view(-1, self._rank, grad.shape[1]) if wanted[1] else None
+            grads[2] = both[num:] if wanted[2] else None
         if of_x is None and not wanted[0] and not wanted[3]:
             return grads
         back = grad.mm(self._up.t())
-        if self._bias is None:
-            of_weights = torch.zeros_like(self._weights)
-        else:
-            of_weights = grad.mm(self._bias.t())
-        arrays = back.numpy(), self._low.numpy(), self._weights.numpy()
-        mixed_gradients(*arrays, self._rank, of_weights.numpy())
-        if of_x is not None:
-            of_x.addmm_(back, self._down)
-        if wanted[0]:
-            grads[0] = back.t().mm(x.detach()).view(-1, self._rank, x.shape[1])
         if wanted[3]:
+            of_weights = torch.empty_like(self._weights)
+            mixed_dots(back.numpy(), self._low.numpy(), self._rank, of_weights.numpy())
             grads[3] = of_weights
+        scaled = torch.empty_like(self._low)
+        scale_mixed(back.numpy(), self._weights.numpy(), self._rank, scaled.numpy())
+        if of_x is not None:
+            of_x.addmm_(scaled, self._down)
+        if wanted[0]:
+            grads[0] = scaled.t().mm(x.detach()).view(-1, self._rank, x.shape[1])
         return grads

@@ -201,7 +201,9 @@ class RoutedModule(nn.Module):
             or row_owners() is not None
         ):
             return False
-        return bank.can_take_over(x, layer, routing.own())
+        # A gate makes its routes later, and as kernels need them.
+        own = routing.own() if self.route_mode == "own" else None
+        return bank.can_take_over(x, layer, own)
 
     def fused(self, index: int, x: Tensor) -> CompiledUpdate:
         """The update of target `index`, whose input is x, to be fused with the layer."""
@@ -254,7 +256,7 @@ class RoutedModule(nn.Module):
 
     def bank_of(self, index: int) -> Bank:
         """The adapters of target `index`."""
-        bank = self.banks[index]
+        bank = self.banks._modules[str(index)]  # a ModuleList takes long to find its parts
         assert isinstance(bank, Bank)
         return bank
 

@@ -30,7 +30,7 @@ from mdlora.compiled.low_rank_vectors import (
     zeros,
 )
 
-__all__ = ["add_updates", "group_pairs", "mixed_gradients", "scale_mixed", "update_gradients"]
+__all__ = ["add_updates", "group_pairs", "mixed_dots", "scale_mixed", "update_gradients"]
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -216,6 +216,21 @@ def _axpy(out: Floats, p: int, c: float, v: Floats, r: int) -> None:
 
 
 @inlined
+def _add_up(out: Floats, p: int, w: Factors, v: Floats, r: Four) -> None:
+    """out[p] += sum_b w[b] v[r[b]]."""
+    width = out.shape[1]
+    wide = width - width % LANES
+    for j in range(0, wide, LANES):
+        v0, v1, v2, v3 = load(v, r[0], j), load(v, r[1], j), load(v, r[2], j), load(v, r[3], j)
+        store(_sum(load(out, p, j), w, v0, v1, v2, v3), out, p, j)
+    n = width - wide
+    if n > 0:
+        v0, v1 = load_some(v, r[0], wide, n), load_some(v, r[1], wide, n)
+        v2, v3 = load_some(v, r[2], wide, n), load_some(v, r[3], wide, n)
+        store_some(_sum(load_some(out, p, wide, n), w, v0, v1, v2, v3), out, p, wide, n)
+
+
+@inlined
 def _four(values: Integers, at: int, end: int) -> Four:
     """Four of the values from `at` on; where there are fewer, the last again."""
     last = end - 1
@@ -275,7 +290,7 @@ def update_gradients(
 
     `of_x` (B, I) gains its part. `of_down` (S R, I), `of_up` (S R, O) and `of_bias` (S, O), of the
     adapters in `used` alone, and `of_weights` (B k,) are overwritten. What is empty is not wanted.
-    `back` (4, P) is scratch.
+    `back` (8, P) is scratch.
     """
     learns = of_up.size > 0
     zero = np.float32(0)
@@ -291,17 +306,15 @@ def update_gradients(
             w = _weights(weights, pair, end - at)
             _dots(grad, i, up, k * rank, rank, back, 0)
             if of_weights.size:
+                if bias.size:
+                    _dots(grad, i, bias, k, 1, back, 4)
                 for b in range(min(4, end - at)):
-                    value = zero
+                    value = back[4 + b, 0] if bias.size else zero
                     for q in range(rank):
                         value += low[p + b, q] * back[b, q]
-                    if bias.size:
-                        for j in range(grad.shape[1]):
-                            value += grad[i[b], j] * bias[k, j]
                     of_weights[pair[b]] = value
             if of_bias.size:
-                for b in range(min(4, end - at)):
-                    _axpy(of_bias, s, w[b], grad, i[b])
+                _add_up(of_bias, s, w, grad, i)
             if of_x.size:
                 _spread(of_x, i, back, 0, w, down, k * rank, rank)
             if learns:
@@ -312,24 +325,47 @@ def update_gradients(
 
 @kernel
 def scale_mixed(low: Floats, weights: Floats, rank: int, out: Floats) -> None:
-    """out[i, k, r] = low[i, k, r] * weights[i, k], with low and out (B, K R)."""
+    """out[i, k, r] = low[i, k, r] * weights[i, k], with low and out (B, K R) or wider.
+
+    Where `out` is (B, K R + K), its last columns become the weights.
+    """
+    num = weights.shape[1]
     for i in range(low.shape[0]):
-        x, y, w = low[i], out[i], weights[i]
-        for k in range(w.size):
-            for r in range(k * rank, (k + 1) * rank):
-                y[r] = x[r] * w[k]
+        for k in range(out.shape[1] - num * rank):
+            out[i, num * rank + k] = weights[i, k]
+        for k in range(num):
+            factor = fill(weights[i, k])
+            for r in range(0, rank, LANES):
+                j, n = k * rank + r, min(LANES, rank - r)
+                store_some(add_product(zeros(), factor, load_some(low, i, j, n)), out, i, j, n)
+
+
+@inlined
+def _dot(a: Floats, b: Floats, i: int, first: int, rank: int) -> Any:
+    """The parts of a[i] . b[i], of `rank` numbers from the first on."""
+    s = zeros()
+    for r in range(0, rank, LANES):
+        j, n = first + r, min(LANES, rank - r)
+        s = add_product(s, load_some(a, i, j, n), load_some(b, i, j, n))
+    return s
 
 
 @kernel
-def mixed_gradients(
-    back: Floats, low: Floats, weights: Floats, rank: int, of_weights: Floats
-) -> None:
-    """of_weights[i, k] += back[i, k] . low[i, k]; then back[i, k, r] *= weights[i, k]."""
+def mixed_dots(back: Floats, low: Floats, rank: int, of_weights: Floats) -> None:
+    """of_weights[i, k] = back[i, k] . low[i, k], with back and low (B, K R).
+
+    Where `back` is (B, K R + K), its last columns are added.
+    """
+    num = of_weights.shape[1]
+    more = back.shape[1] > num * rank
+    sums = np.empty((1, 4), np.float32)
     for i in range(low.shape[0]):
-        x, y, w, out = low[i], back[i], weights[i], of_weights[i]
-        for k in range(w.size):
-            value = np.float32(0)
-            for r in range(k * rank, (k + 1) * rank):
-                value += x[r] * y[r]
-                y[r] *= w[k]
-            out[k] += value
+        for k in range(0, num, 4):
+            f = _ranks(0, k, num)
+            s, t = _dot(back, low, i, f[0] * rank, rank), _dot(back, low, i, f[1] * rank, rank)
+            u, v = _dot(back, low, i, f[2] * rank, rank), _dot(back, low, i, f[3] * rank, rank)
+            store_totals(sums, 0, 0, s, t, u, v)
+            for b in range(min(4, num - k)):
+                of_weights[i, k + b] = sums[0, b]
+                if more:
+                    of_weights[i, k + b] += back[i, num * rank + k + b]

@@ -93,21 +93,18 @@ def can_fuse(linear: nn.Module, activation: nn.Module, x: Tensor) -> bool:
 
 
 def _is_watched(module: nn.Module, x: Tensor) -> bool:
-    hooks = (
-        module._forward_hooks,
-        module._forward_pre_hooks,
-        module._backward_hooks,
-        module._backward_pre_hooks,
-    )
-    return any(
-        not getattr(hook, "is_idle", False) and not _fuses(hook, module, x)
-        for some in hooks
-        for hook in some.values()
-    )
-
-
-def _fuses(hook: Any, module: nn.Module, x: Tensor) -> bool:
-    return hasattr(hook, "can_fuse") and bool(hook.can_fuse(module, x))
+    hooks: list[Any] = [
+        *module._forward_hooks.values(),
+        *module._forward_pre_hooks.values(),
+        *module._backward_hooks.values(),
+        *module._backward_pre_hooks.values(),
+    ]
+    for hook in hooks:
+        if getattr(hook, "is_idle", False):
+            continue
+        if not hasattr(hook, "can_fuse") or not hook.can_fuse(module, x):
+            return True
+    return False
 
 
 def dense_relu_dropout(

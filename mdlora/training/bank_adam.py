@@ -41,6 +41,7 @@ class BankAdam:
         self._steps = torch.zeros(first.shape[0], dtype=torch.float64, device=first.device)
         self.means = [torch.zeros_like(p) for p in self.parameters]
         self.squares = [torch.zeros_like(p) for p in self.parameters]
+        self._clocks = torch.zeros((), dtype=torch.float32, device=first.device)  # as torch has it
         self._clock: int | None = None  # of all adapters, where known to be one; steps lag behind
 
     @property
@@ -88,8 +89,7 @@ class BankAdam:
         """All adapters, whose clocks agree: torch's own fused step, the same formulas."""
         assert self._clock is not None
         self._clock += 1
-        like = self.parameters[0]
-        clock = torch.tensor(float(self._clock), dtype=torch.float32, device=like.device)
+        clock = self._clocks.fill_(self._clock)
         torch._fused_adam_(
             [*self.parameters],
             [

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mdlora.adapters import AdaptedModel, ExpertRoute, MixtureRoute, adapt
 from mdlora.adapters.kernels import update
-from mdlora.adapters.low_rank import LowRankUpdate
+from mdlora.adapters.low_rank import BankArrays, LowRankUpdate
 from mdlora.adapters.mixed import MixedUpdate
 from mdlora.compiled import has_numba, plain_only
 from mdlora.config import MLoRA, MoEMLoRA
@@ -210,3 +210,32 @@ def test_adam_steps_some_adapters_as_the_plain_path_does(sparse: bool):
         made.append([*parameters, *adam.tensors().values()])
     for got, want in zip(*made, strict=True):
         torch.testing.assert_close(got, want, rtol=2e-6, atol=1e-6)
+
+
+def test_arrays_follow_tensors_that_move():
+    down, up, bias = (nn.Parameter(torch.ones(2, 3, n)) for n in (4, 5, 6))
+    kept = BankArrays()
+    before = kept.of(down, up, bias)
+    assert before[0].shape == (6, 4)
+    assert kept.of(down, up, bias)[0] is before[0]
+    down.data.mul_(2)  # in place
+    assert kept.of(down, up, bias)[0].max() == 2
+    down.data = torch.full((2, 3, 4), 7.0)
+    assert kept.of(down, up, bias)[0].max() == 7
+    down.data = down.data[:1]  # the same place, fewer adapters
+    assert kept.of(down, up, bias)[0].shape == (3, 4)
+
+
+def test_a_copy_of_an_adapted_model_has_arrays_of_its_own():
+    torch.manual_seed(0)
+    model = adapt(nn.Sequential(nn.Linear(4, 3)), MLoRA(num_domains=2), targets="0")
+    x, domain = torch.randn(6, 4), torch.tensor([1, 2] * 3)
+    model(x, domain=domain)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.bank_of(0).up.fill_(1.0)
+    with plain_only():
+        mine, others = model(x, domain=domain), other(x, domain=domain)
+    assert not torch.allclose(mine, others)
+    torch.testing.assert_close(model(x, domain=domain), mine)
+    torch.testing.assert_close(other(x, domain=domain), others)
