@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from mdlora.config import counted
 from mdlora.errors import AdapterError
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "check_layers",
     "check_learns",
     "check_mode",
+    "check_shapes",
     "is_whole",
 ]
 
@@ -104,3 +106,36 @@ def check_layers(module: nn.Module, names: Sequence[str]) -> None:
                 "which row is whose cannot be told: build the transformer with batch_first=True, "
                 "or leave the layer out of targets."
             )
+
+
+def check_shapes(
+    z: Tensor, x: Tensor, matrices: Sequence[Tensor | None], counts: Sequence[int]
+) -> None:
+    """Refuse arrays that do not fit one another: compiled kernels look at no bounds.
+
+    Args:
+        z: the layer's output.
+        x: its input.
+        matrices: down (K, R, I) and up (K, R, O).
+        counts: rows and adapters of the route, and rows and columns of its weights where it has
+            any, of which K is the last, or the number that a row uses.
+
+    Raises:
+        AdapterError: they do not fit.
+    """
+    down, up = matrices
+    assert down is not None
+    assert up is not None
+    rows, experts, *weights = counts
+    fits = (
+        x.shape == (rows, down.shape[2])
+        and z.shape == (rows, up.shape[2])
+        and experts <= len(down)
+        and (not weights or weights[0] == rows)
+    )
+    if not fits:
+        raise AdapterError(
+            f"Rows {tuple(x.shape)}, outputs {tuple(z.shape)}, {counted(rows, 'route')} to "
+            f"{counted(experts, 'adapter')} and weights {tuple(weights)} do not fit "
+            f"{counted(len(down), 'adapter')} from {down.shape[2]} to {up.shape[2]}."
+        )

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mdlora.adapters.checks import check_shapes
 from mdlora.adapters.kernels import update as plain_update
 from mdlora.adapters.mixed import MixedUpdate
 from mdlora.adapters.routes import ExpertRoute, Route
@@ -114,6 +115,9 @@ class LowRankUpdate:
         """Add each row's update to z (B, O), in place."""
         from mdlora.compiled.low_rank import add_updates
 
+        route, weights = self.route, self.tensors[3]
+        sizes = () if weights is None else weights.shape
+        check_shapes(z, x, self.tensors[:2], (route.num_rows, route.num_experts, *sizes))
         pairs, rank = self.route.pairs(), self._rank
         blocks = len(pairs.pairs) + 3 * len(pairs.used)  # at most, in rows
         self._low = np.empty((blocks, -(-rank // 4) * 4), np.float32)

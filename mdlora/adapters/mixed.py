@@ -11,7 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mdlora.adapters.checks import check_shapes
 from mdlora.adapters.routes import MixtureRoute
+from mdlora.config import counted
+from mdlora.errors import AdapterError
 
 __all__ = ["MixedUpdate"]
 
@@ -49,6 +52,13 @@ class MixedUpdate:
         """Add each row's update to z (B, O), in place."""
         from mdlora.compiled.low_rank import scale_mixed
 
+        rows, experts = self._weights.shape
+        check_shapes(z, x, self.tensors[:2], (rows, experts))
+        if experts != len(self._down) // self._rank:
+            raise AdapterError(
+                f"Weights of {counted(experts, 'adapter')} for "
+                f"{counted(len(self._down) // self._rank, 'adapter')}."
+            )
         z, x = z.detach(), x.detach()
         self._low = x.mm(self._down.t())
         self._scaled = self._low.new_empty(len(x), len(self._up))

@@ -9,11 +9,12 @@ from functools import cache
 from importlib.util import find_spec
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = ["can_compile", "has_numba", "plain_only"]
 
 _plain_only = False
+_PLAIN = (Tensor, nn.Parameter)
 
 
 @cache
@@ -33,16 +34,27 @@ def plain_only() -> Iterator[None]:
         _plain_only = before
 
 
+def _is_watched() -> bool:
+    """Whether somebody traces or transforms what is computed now."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.autograd.forward_ad._current_level >= 0
+    )
+
+
 def can_compile(*tensors: Tensor) -> bool:
     """Whether a kernel can run on these tensors.
 
     They must lie in a CPU's memory, contiguous, as float32 or integers; a graph that is traced,
-    for torch.compile or torch.export, gets the plain path.
+    for torch.compile, torch.export or torch.jit, gets the plain path, and so do torch.func,
+    forward-mode derivatives and subclasses of Tensor.
     """
-    if _plain_only or not has_numba() or torch.compiler.is_compiling():
+    if _plain_only or not has_numba() or _is_watched():
         return False
     for t in tensors:  # all of a step's tensors pass here: this costs a third of all(...)
-        if not (t.is_cpu and t.is_contiguous()):
+        if type(t) not in _PLAIN or not (t.is_cpu and t.is_contiguous()):
             return False
         if t.dtype is not torch.float32 and t.dtype.is_floating_point:
             return False

@@ -14,6 +14,7 @@ from mdlora.adapters.checks import check_ids
 from mdlora.adapters.kernels import masked
 from mdlora.adapters.state import Routing
 from mdlora.backbones import TowerBackbone
+from mdlora.errors import AdapterError
 
 __all__ = ["Floats", "Ints", "Tower"]
 
@@ -64,6 +65,7 @@ class Tower:
             and adapted.route_mode == "gate"
             and adapted.gate_of(0).top_k is None
         )
+        self._mode = None if adapted is None else adapted.route_mode
         self._layers = layers
         self._columns: tuple[Any, ...] = tuple(zip(*layers, strict=True))
         self._weights = [torch.from_numpy(layer.weight) for layer in layers]
@@ -77,15 +79,24 @@ class Tower:
         if self._adapted is None:
             return np.zeros(len(domain), np.int64)
         check_ids("domain", domain, low=0, high=self._adapted.num_domains)
-        if expert is None or self._adapted.route_mode != "own":
+        if expert is None or self._mode != "own":
             return domain.long().contiguous().numpy()
         check_ids("expert", expert, low=-1, high=self._adapted.num_experts - 1)
+        if expert.shape != domain.shape:
+            raise AdapterError(
+                f"Got {len(expert):,} expert ids but {len(domain):,} domain ids: give one of each "
+                "for each row."
+            )
         return (expert.long() + (self._adapted.num_domains + 2)).numpy()
 
     def add(self, inputs: Floats, routes: Ints, logits: Floats) -> None:
         """Add the logit of each row's tower to `logits`."""
         from mdlora.compiled.scoring import finish_layer, score_rows
 
+        if len(routes) != len(inputs):
+            raise AdapterError(
+                f"Got {len(inputs):,} rows but {len(routes):,} domain ids: give one each."
+            )
         if len(inputs) <= _FEW_ROWS:
             score_rows(inputs, routes, logits, *self._columns)
             return

@@ -93,6 +93,8 @@ def can_fuse(linear: nn.Module, activation: nn.Module, x: Tensor) -> bool:
 
 
 def _is_watched(module: nn.Module, x: Tensor) -> bool:
+    if "forward" in vars(module) or nn.modules.module._has_any_global_hook():
+        return True
     hooks: list[Any] = [
         *module._forward_hooks.values(),
         *module._forward_pre_hooks.values(),

@@ -53,11 +53,11 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Run all layers."""
         layers = list(zip(self.linears, self.activations, strict=True))
-        fused = [can_fuse(linear, activation, x) for linear, activation in layers]
-        following = [*fused[1:], False]
-        for (linear, activation), this, then in zip(layers, fused, following, strict=False):
-            if this:
-                x = dense_relu_dropout(linear, activation, x, exclusive=then)
-            else:
-                x = activation(linear(x))
+        # All or none: what somebody's hook makes of a layer is not known before it has run.
+        if all(can_fuse(linear, activation, x) for linear, activation in layers):
+            for place, (linear, activation) in enumerate(layers, 1):
+                x = dense_relu_dropout(linear, activation, x, exclusive=place < len(layers))
+            return x
+        for linear, activation in layers:
+            x = activation(linear(x))
         return x

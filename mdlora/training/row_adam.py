@@ -65,6 +65,7 @@ class RowAdam:
         """Bring rows (any shape, repeats allowed) up to the present step."""
         if self.catch_up:
             if can_compile(self.table, rows):
+                self._check(rows)
                 self._compiled_missed(rows.view(-1))
             else:
                 self._apply_missed(torch.unique(rows))
@@ -109,6 +110,21 @@ class RowAdam:
         if self.catch_up:
             self.last[rows] = self.clock.to(self.last.device)
 
+    def _check(self, rows: Tensor) -> None:
+        """Kernels look at no bounds: refuse rows that are not there."""
+        if self.table.shape != self.mean.shape:
+            raise IndexError(
+                f"the table has {len(self.table):,} rows, and had {len(self.mean):,} when its "
+                "optimizer was made: make a new one"
+            )
+        if rows.numel():
+            low, high = rows.aminmax()
+            if low < 0 or high >= len(self.table):
+                raise IndexError(
+                    f"row {int(low) if low < 0 else int(high)} is not in a table of "
+                    f"{len(self.table):,} rows"
+                )
+
     def _compiled_missed(self, rows: Tensor) -> None:
         from mdlora.compiled.rows import catch_up_rows
 
@@ -128,6 +144,7 @@ class RowAdam:
         from mdlora.compiled.rows import adam_on_rows, add_up_rows
 
         ids, grads = gradient._indices()[0], gradient._values().contiguous()
+        self._check(ids)
         if self._places is None:
             self._places = torch.zeros(len(self.table), dtype=torch.int32)
         rows, sums = torch.empty_like(ids), torch.empty_like(grads)
