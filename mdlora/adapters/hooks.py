@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["AddUpdate", "BeginPass", "EndPass", "TakeOver"]
 
 
-class AddUpdate:
-    """Forward hook of one layer: its own output, plus what its adapters add."""
+class _LayerHook:
+    """A hook of target `index`."""
 
     def __init__(self, adapted: RoutedModule, index: int) -> None:
         self.adapted = adapted
@@ -24,6 +24,10 @@ class AddUpdate:
     def is_idle(self) -> bool:
         """Whether it does nothing now, so that the layer need not be called for its sake."""
         return self.adapted.route_mode == "none"
+
+
+class AddUpdate(_LayerHook):
+    """Forward hook of one layer: its own output, plus what its adapters add."""
 
     def __call__(
         self,
@@ -45,21 +49,12 @@ class AddUpdate:
         return self.adapted.fused(self.index, x)
 
 
-class TakeOver:
+class TakeOver(_LayerHook):
     """Pre-forward hook of one layer.
 
     Where one step can give the layer's output with its update, the layer itself is handed no
     rows, and `AddUpdate` gives the output that was made here.
     """
-
-    def __init__(self, adapted: RoutedModule, index: int) -> None:
-        self.adapted = adapted
-        self.index = index
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it does nothing now, so that the layer need not be called for its sake."""
-        return self.adapted.route_mode == "none"
 
     def __call__(self, layer: nn.Linear, args: tuple[Tensor, ...]) -> tuple[Tensor] | None:
         """No rows for the layer, or None to leave it alone."""

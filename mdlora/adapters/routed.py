@@ -22,6 +22,7 @@ from mdlora.adapters.state import Routing, ThreadState
 from mdlora.config import DomainAdapters, MoEMLoRA, counted
 from mdlora.errors import AdapterError
 from mdlora.layers import row_owners
+from mdlora.layers.overlaid import is_overlaid
 
 __all__ = ["RouteMode", "RoutedModule"]
 
@@ -356,4 +357,4 @@ class RoutedModule(nn.Module):
 def _is_plain(layer: nn.Module) -> bool:
     """Whether the layer computes x W + b, and nobody's hooks but ours see its input and output."""
     alone = len(layer._forward_hooks) == len(layer._forward_pre_hooks) == 1
-    return type(layer) is nn.Linear and alone
+    return type(layer) is nn.Linear and alone and not is_overlaid(layer)

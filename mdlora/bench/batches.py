@@ -7,12 +7,10 @@ from typing import Any
 
 from mdlora.bench.case import BenchCase
 from mdlora.bench.made import make_rows, make_schema
-from mdlora.bench.network import Network
 from mdlora.bench.peers import FASTEST, PACKAGES, load_peers
 from mdlora.bench.results import cases_table, compare_spreads, describe_run
 from mdlora.bench.rows import MOVIES, USERS
-from mdlora.bench.sweep import BACKBONE, DEFAULT, WAYS, curves_of, our_way
-from mdlora.bench.timing import step_times, time_rounds
+from mdlora.bench.sweep import DEFAULT, WAYS, curves_of, our_way, spread_by, time_beside
 from mdlora.config import check_count
 from mdlora.reports import Table
 from mdlora.training import Progress, SilentProgress
@@ -59,11 +57,7 @@ def run_batches_bench(
         **describe_run(threads, "torch", "numpy", *PACKAGES),
         "runs": runs,
         "rows": rows,
-        "spread": {
-            f"batch {size} {name}": found
-            for size, by_name in steps.items()
-            for name, found in by_name.items()
-        },
+        "spread": spread_by("batch {}", steps),
         "curves": curves_of("batches", "rows of a batch", "CPU ms of a step", steps),
     }
 
@@ -81,12 +75,9 @@ def _measure(size: int, rows: int, runs: int, progress: Progress) -> dict[str, d
     """CPU milliseconds of a step by name."""
     schema = make_schema([USERS, MOVIES], domains=2)
     chosen = make_rows(schema, rows, skewed=True)
-    network = Network(schema=schema, backbone=BACKBONE, batch_size=size)
-    epochs = {way: our_way(way, schema, chosen, size).epoch for way in WAYS}
-    epochs |= {name: build(network, chosen) for name, build in FASTEST.items()}
+    ours = {way: our_way(way, schema, chosen, size).epoch for way in WAYS}
     progress.note(f"batches of {size:,} rows")
-    seconds = time_rounds(epochs, runs, progress, warm_up=True)
-    return {name: step_times(epochs[name], took, 1e3) for name, took in seconds.items()}
+    return time_beside(ours, schema, chosen, size, runs, progress)
 
 
 def _cases(steps: Mapping[int, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

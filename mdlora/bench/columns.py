@@ -10,8 +10,16 @@ from mdlora.bench.made import make_rows, make_schema
 from mdlora.bench.network import Network
 from mdlora.bench.peers import FASTEST, PACKAGES, load_peers
 from mdlora.bench.results import Bar, cases_table, compare_spreads, describe_run
-from mdlora.bench.sweep import BACKBONE, DEFAULT, WAYS, curves_of, our_way
-from mdlora.bench.timing import Epoch, cpu_rates, step_times, time_rounds
+from mdlora.bench.sweep import (
+    BACKBONE,
+    DEFAULT,
+    WAYS,
+    curves_of,
+    our_way,
+    spread_by,
+    time_beside,
+)
+from mdlora.bench.timing import Epoch, cpu_rates, time_rounds
 from mdlora.config import check_count
 from mdlora.errors import ConfigError
 from mdlora.reports import Table
@@ -78,8 +86,7 @@ def run_columns_bench(
         wide = _measure_wide(rows, peer_rows, largest, runs, progress)
         swept = {number: _measure_swept(number, swept_rows, runs, progress) for number in columns}
     spread: dict[str, Any] = {f"criteo {name}": found for name, found in wide.items()}
-    for number, by_name in swept.items():
-        spread |= {f"{number} columns {name}": found for name, found in by_name.items()}
+    spread |= spread_by("{} columns", swept)
     return {
         "cases": [{**case, "threads": threads} for case in _cases(wide, barred=threads == 1)],
         **describe_run(threads, "torch", "numpy", *PACKAGES),
@@ -128,12 +135,9 @@ def _measure_swept(
     """CPU milliseconds of a step by name, with so many columns of ids."""
     schema = make_schema([_SWEPT_VALUES] * (number - 1), domains=2)
     chosen = make_rows(schema, rows, skewed=True)
-    network = Network(schema=schema, backbone=BACKBONE, batch_size=_BATCH)
-    epochs = {way: our_way(way, schema, chosen, _BATCH).settled_epoch for way in WAYS}
-    epochs |= {name: build(network, chosen) for name, build in FASTEST.items()}
+    ours = {way: our_way(way, schema, chosen, _BATCH).settled_epoch for way in WAYS}
     progress.note(f"{number} columns")
-    seconds = time_rounds(epochs, runs, progress, warm_up=True)
-    return {name: step_times(epochs[name], took, 1e3) for name, took in seconds.items()}
+    return time_beside(ours, schema, chosen, _BATCH, runs, progress)
 
 
 def _cases(wide: Mapping[str, Any], *, barred: bool) -> Iterator[dict[str, Any]]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from mdlora.bench.network import Network
 from mdlora.bench.ours import OurTraining
+from mdlora.bench.peers import FASTEST
+from mdlora.bench.timing import Epoch, step_times, time_rounds
 from mdlora.config import TrainingConfig
 from mdlora.schema import Schema
+from mdlora.training import Progress
 from mdlora.training.batches import PhaseRows
 
-__all__ = ["BACKBONE", "DEFAULT", "WAYS", "curves_of", "our_way"]
+__all__ = ["BACKBONE", "DEFAULT", "WAYS", "curves_of", "our_way", "spread_by", "time_beside"]
 
 BACKBONE = "deepfm"
 
@@ -29,6 +33,35 @@ def our_way(way: str, schema: Schema, rows: PhaseRows, batch_size: int) -> OurTr
     """Our training of the backbone alone, in one of `WAYS`."""
     training = TrainingConfig(batch_size=batch_size, embedding_optimizer=WAYS[way])
     return OurTraining("base", BACKBONE, schema, rows, training)
+
+
+def time_beside(
+    ours: Mapping[str, Epoch],
+    schema: Schema,
+    rows: PhaseRows,
+    batch_size: int,
+    runs: int,
+    progress: Progress,
+) -> dict[str, dict[str, Any]]:
+    """CPU milliseconds of a step by name: our epochs, and the competitors' over the same rows."""
+    network = Network(schema=schema, backbone=BACKBONE, batch_size=batch_size)
+    epochs = {**ours, **{name: build(network, rows) for name, build in FASTEST.items()}}
+    seconds = time_rounds(epochs, runs, progress, warm_up=True)
+    return {name: step_times(epochs[name], took, 1e3) for name, took in seconds.items()}
+
+
+def spread_by(label: str, steps: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """What was measured for each value of a sweep, under one name each: "LABEL NAME".
+
+    Args:
+        label: with "{}" where the value goes.
+        steps: for each value, what was measured by name.
+    """
+    return {
+        f"{label.format(value)} {name}": found
+        for value, by_name in steps.items()
+        for name, found in by_name.items()
+    }
 
 
 def curves_of(

@@ -17,7 +17,7 @@ from mdlora.bench.results import (
     make_case,
     spread_of,
 )
-from mdlora.bench.sweep import BACKBONE, DEFAULT, WAYS, curves_of
+from mdlora.bench.sweep import BACKBONE, DEFAULT, WAYS, curves_of, spread_by
 from mdlora.bench.tables_apart import BATCH, table_memory, table_rows, table_training
 from mdlora.bench.timing import step_times, time_rounds
 from mdlora.config import check_count
@@ -97,11 +97,7 @@ def run_tables_bench(
         **describe_run(threads, "torch", "numpy", *PACKAGES),
         "runs": runs,
         "batch_size": BATCH,
-        "spread": {
-            f"{size} users {name}": taken
-            for size, by_name in found.items()
-            for name, taken in by_name.items()
-        },
+        "spread": spread_by("{} users", found),
         "curves": curves_of(
             "tables", "rows of the users' table", f"CPU ms of a step of {BATCH:,} rows", shown
         ),

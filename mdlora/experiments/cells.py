@@ -172,6 +172,7 @@ def _describe(run: Run, data: Dataset) -> dict[str, Any]:
         "auc": {domain.name: domain.auc for domain in result.domains},
         "log_loss": result.log_loss,
         "seconds": round(sum(end["seconds"] for end in ends), 2),
+        "cpu_seconds": round(sum(end["cpu_seconds"] for end in ends), 2),
         "parameters": run.model.num_parameters(),
         "mean_auc": result.mean_auc,
         "overall_auc": result.overall_auc,

@@ -28,8 +28,8 @@ def league(folder: str | Path, *, backbone: str = "wdl", method: str = "base") -
     Returns:
         The content of league.json: "rows", best first, with "backbone", "method", "wauc",
         "interval" (95 % over seeds, or None), "difference", "p", "verdict" (None for the one that
-        all are compared with), "parameters", "seconds" (of training steps), "seeds"; "against";
-        "data", the fingerprint of the data.
+        all are compared with), "parameters", "cpu_seconds" (of training steps), "seeds";
+        "against"; "data", the fingerprint of the data.
 
     Raises:
         RunError: the folder is no comparison, or nothing in it is finished.
@@ -82,6 +82,6 @@ def _row(
         "p": None if verdict is None else verdict["p"],
         "verdict": None if verdict is None else verdict["verdict"],
         "parameters": round(sum(cell["parameters"] for cell in cells) / len(cells)),
-        "seconds": sum(cell["seconds"] for cell in cells) / len(cells),
+        "cpu_seconds": sum(cell["cpu_seconds"] for cell in cells) / len(cells),
         "seeds": len(cells),
     }

@@ -12,6 +12,7 @@ from mdlora.backbones import BACKBONES, WDL, Backbone, DeepFM, MLPBackbone, Towe
 from mdlora.compiled import can_compile
 from mdlora.embeddings import Embeddings
 from mdlora.layers import MLP
+from mdlora.layers.overlaid import is_overlaid
 
 __all__ = ["why_no_kernel_for_all", "why_no_kernel_for_tower"]
 
@@ -39,7 +40,7 @@ def why_no_kernel_for_tower(
             return "its gate sees the input"
     for module in (*embeddings.modules(), *backbone.modules()):
         hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
-        if not all(isinstance(hook, TakeOver | AddUpdate) for hook in hooks):
+        if is_overlaid(module) or not all(isinstance(h, TakeOver | AddUpdate) for h in hooks):
             return f"there are hooks on {type(module).__name__}"
     return None
 

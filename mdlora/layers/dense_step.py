@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from mdlora.compiled import can_compile
 from mdlora.layers.dropout import DrawnReLU, ReLUDropout
+from mdlora.layers.overlaid import is_overlaid
 
 __all__ = ["AddedUpdate", "can_fuse", "dense_relu_dropout"]
 
@@ -93,7 +94,7 @@ def can_fuse(linear: nn.Module, activation: nn.Module, x: Tensor) -> bool:
 
 
 def _is_watched(module: nn.Module, x: Tensor) -> bool:
-    if "forward" in vars(module) or nn.modules.module._has_any_global_hook():
+    if is_overlaid(module):
         return True
     hooks: list[Any] = [
         *module._forward_hooks.values(),

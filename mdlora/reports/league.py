@@ -31,17 +31,17 @@ def league_table(result: Mapping[str, Any]) -> Table:
             p_number(row["p"]),
             row["verdict"] or "–",
             f"{row['parameters']:,}",
-            decimal(row["seconds"], 1),
+            decimal(row["cpu_seconds"], 1),
             str(row["seeds"]),
         )
         for place, row in enumerate(result["rows"], 1)
     )
     caption = (
         "WAUC on the test split, mean over seeds ± 95 % interval, best first. Points, p "
-        f"(Holm-corrected over all rows) and verdict are against {against}; seconds are those of "
-        "training steps."
+        f"(Holm-corrected over all rows) and verdict are against {against}; CPU s are those "
+        "of training steps."
     )
-    columns = ("", "model", "WAUC %", "points", "p", "verdict", "parameters", "seconds", "seeds")
+    columns = ("", "model", "WAUC %", "points", "p", "verdict", "parameters", "CPU s", "seeds")
     return Table(caption, columns, rows, num_text=2)
 
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from mdlora.compiled import can_compile
+from mdlora.training.adam_state import AdamState
 
 __all__ = ["BankAdam"]
 
 
-class BankAdam:
-    """Adam (Kingma and Ba 2015) over tensors (K, ...) whose slice k belongs to adapter k.
+class BankAdam(AdamState):
+    """Adam over tensors (K, ...) whose slice k belongs to adapter k.
 
     Weights, both moments and the step counter of an adapter change only in steps that name it
     active: one without rows in a batch does not move, nor do its moments decay. Gradients may be
@@ -35,12 +36,9 @@ class BankAdam:
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        self.parameters = list(parameters)
-        self.lr, self.betas, self.eps = lr, betas, eps
+        super().__init__(parameters, lr=lr, betas=betas, eps=eps)
         first = self.parameters[0]
         self._steps = torch.zeros(first.shape[0], dtype=torch.float64, device=first.device)
-        self.means = [torch.zeros_like(p) for p in self.parameters]
-        self.squares = [torch.zeros_like(p) for p in self.parameters]
         self._clocks = torch.zeros((), dtype=torch.float32, device=first.device)  # as torch has it
         self._clock: int | None = None  # of all adapters, where known to be one; steps lag behind
 
@@ -61,17 +59,10 @@ class BankAdam:
         else:
             self._all()
 
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for parameter in self.parameters:
-            parameter.grad = None
-
     def tensors(self) -> dict[str, Tensor]:
         """The state by name, not copied."""
-        state = {"steps": self.steps}
-        self._clock = None  # the caller may write into it
-        for i, (mean, square) in enumerate(zip(self.means, self.squares, strict=True)):
-            state[f"mean.{i}"], state[f"square.{i}"] = mean, square
+        state = {"steps": self.steps, **self.moments()}
+        self._clock = None  # the caller may write into them
         return state
 
     def _corrections(self, steps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,24 +81,11 @@ class BankAdam:
         assert self._clock is not None
         self._clock += 1
         clock = self._clocks.fill_(self._clock)
-        torch._fused_adam_(
-            [*self.parameters],
-            [
-                _dense(p.grad) if p.grad is not None else torch.zeros_like(p)
-                for p in self.parameters
-            ],
-            self.means,
-            self.squares,
-            [],
-            [clock] * len(self.parameters),
-            lr=self.lr,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
-            weight_decay=0.0,
-            eps=self.eps,
-            amsgrad=False,
-            maximize=False,
-        )
+        grads = [
+            _dense(p.grad) if p.grad is not None else torch.zeros_like(p) for p in self.parameters
+        ]
+        clocks = [clock] * len(self.parameters)
+        self.fused_step([*self.parameters], grads, self.means, self.squares, clocks)
 
     def _some(self, chosen: Tensor) -> None:
         if not chosen.numel():

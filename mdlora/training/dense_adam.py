@@ -7,20 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mdlora.training.adam_state import AdamState
+
 __all__ = ["DenseAdam"]
 
 
-class DenseAdam:
-    """Adam (Kingma and Ba 2015): what torch.optim.Adam(fused=True) does, bit for bit.
+class DenseAdam(AdamState):
+    """What torch.optim.Adam(fused=True) does, bit for bit.
 
     On weights of this size its Python takes longer than its kernel. A parameter without a
-    gradient stands still in that step, its moments and its clock too.
-
-    Args:
-        parameters: what learns.
-        lr: learning rate.
-        betas: decay rates of the moments.
-        eps: added to the root of the second moment.
+    gradient stands still in that step, its moments and its clock too. Arguments are `AdamState`'s.
     """
 
     def __init__(
@@ -31,10 +27,7 @@ class DenseAdam:
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        self.parameters = list(parameters)
-        self.lr, self.betas, self.eps = lr, betas, eps
-        self.means = [torch.zeros_like(p) for p in self.parameters]
-        self.squares = [torch.zeros_like(p) for p in self.parameters]
+        super().__init__(parameters, lr=lr, betas=betas, eps=eps)
         device = self.parameters[0].device
         self.clocks = torch.zeros(len(self.parameters), dtype=torch.float32, device=device)
 
@@ -53,30 +46,8 @@ class DenseAdam:
         if not chosen:
             return
         parameters, means, squares, clocks = map(list, zip(*chosen, strict=True))
-        torch._fused_adam_(
-            parameters,
-            [p.grad for p in parameters],
-            means,
-            squares,
-            [],
-            clocks,
-            lr=self.lr,
-            beta1=self.betas[0],
-            beta2=self.betas[1],
-            weight_decay=0.0,
-            eps=self.eps,
-            amsgrad=False,
-            maximize=False,
-        )
-
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for parameter in self.parameters:
-            parameter.grad = None
+        self.fused_step(parameters, [p.grad for p in parameters], means, squares, clocks)
 
     def tensors(self) -> dict[str, Tensor]:
         """The state by name, not copied."""
-        state = {"clocks": self.clocks}
-        for i, (mean, square) in enumerate(zip(self.means, self.squares, strict=True)):
-            state[f"mean.{i}"], state[f"square.{i}"] = mean, square
-        return state
+        return {"clocks": self.clocks, **self.moments()}

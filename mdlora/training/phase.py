@@ -46,6 +46,9 @@ class Position:
     best_route: str = ""
     frozen: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    """Of steps: time by the clock."""
+    cpu_seconds: float = 0.0
+    """Of steps: time of all processors that this process used."""
 
 
 class PhaseRunner:
@@ -187,7 +190,7 @@ class PhaseRunner:
         self.progress.phase(self.phase.name, position.epoch + 1, epoch.num_rows, epoch.rows_done)
         epoch.leave_out(self._stopped_experts)
         self.model.training_mode(self.groups)
-        started = time.perf_counter()
+        started = _clocks()
         with closing(epoch.steps()) as steps:
             for step in steps:
                 self._step(step)
@@ -195,17 +198,17 @@ class PhaseRunner:
                 position.step += 1
                 self.progress.advance(step.rows)
                 if every and position.step % every == 0:
-                    position.seconds += time.perf_counter() - started
+                    self._count_time(started)
                     self._evaluate(
                         position.epoch + position.batch / epoch.num_batches, self.phase.route
                     )
-                    started = time.perf_counter()
+                    started = _clocks()
                     if self._all_stopped:
                         break
                     epoch.leave_out(self._stopped_experts)
                     self.model.training_mode(self.groups)
                 self._after_step()
-        position.seconds += time.perf_counter() - started
+        self._count_time(started)
         position.epoch, position.batch = position.epoch + 1, 0
         last = position.epoch == self.phase.max_epochs
         scored = every is not None and position.step % every == 0
@@ -273,7 +276,7 @@ class PhaseRunner:
             "log_loss": finite(first["log_loss"]),
             "improved": int(better.sum()),
             "running": int((~self.stopper.stopped).sum()),
-            "seconds": round(self.position.seconds, 3),
+            **self._time(),
             "auc": first["auc"],
         }
         self.record(line)
@@ -284,6 +287,18 @@ class PhaseRunner:
         self.progress.note(
             f"{self.phase.name} epoch {epoch:g}{without}: validation WAUC {shown}{trained}{mark}"
         )
+
+    def _count_time(self, started: tuple[float, float]) -> None:
+        by_clock, by_processor = _clocks()
+        self.position.seconds += by_clock - started[0]
+        self.position.cpu_seconds += by_processor - started[1]
+
+    def _time(self) -> dict[str, float]:
+        position = self.position
+        return {
+            "seconds": round(position.seconds, 3),
+            "cpu_seconds": round(position.cpu_seconds, 3),
+        }
 
     @torch.no_grad()
     def _keep_best(self, better: Tensor) -> None:
@@ -320,7 +335,11 @@ class PhaseRunner:
                 "route": self.position.best_route,
                 "judged_by_log_loss": [] if units is None else self.judge.names(units.by_log_loss),
                 "judged_by_mean": [] if units is None else self.judge.names(units.by_mean),
-                "seconds": round(self.position.seconds, 3),
+                **self._time(),
                 **self.judge.whole(figures),
             }
         )
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()

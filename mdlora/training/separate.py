@@ -108,6 +108,7 @@ def _summary(whole: Run, runs: list[Run], data: Dataset) -> dict[str, Any]:
         "judged_by_log_loss": [],
         "judged_by_mean": [],
         "seconds": round(sum(end["seconds"] for end in ends), 3),
+        "cpu_seconds": round(sum(end["cpu_seconds"] for end in ends), 3),
         "wauc": finite(result.wauc),
         "mean_auc": finite(result.mean_auc),
         "log_loss": finite(result.log_loss),

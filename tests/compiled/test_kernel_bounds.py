@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mdlora.adapters import AdapterBank, ExpertRoute, MixtureRoute
+from mdlora.adapters import AdapterBank, ExpertRoute, MixtureRoute, adapt
 from mdlora.compiled import can_compile
+from mdlora.config import MLoRA
 from mdlora.errors import AdapterError
 from mdlora.layers import MLP
 from mdlora.layers.dense_step import can_fuse
@@ -85,3 +86,11 @@ def test_a_hook_on_one_layer_keeps_all_unfused():
         linear.register_forward_hook(lambda _m, _a, out: shapes.append(out.shape))
     mlp(torch.randn(4, 8))
     assert shapes == [(4, 8), (4, 8)]
+
+
+def test_adapters_leave_a_replaced_layer_to_itself():
+    tower = nn.Sequential(nn.Linear(8, 4))
+    adapted = adapt(tower, MLoRA(num_domains=2), targets="0")
+    x, domain = torch.randn(6, 8), torch.tensor([1, 2, 1, 2, 0, 1])
+    tower[0].forward = lambda y: torch.zeros(len(y), 4)  # type: ignore[method-assign]
+    assert torch.equal(adapted(x, domain=domain), torch.zeros(6, 4))

@@ -104,7 +104,7 @@ def mdlora(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, 
 
 def _figures(run: Path) -> list[dict[str, Any]]:
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if "seconds" not in k} for line in lines]
 
 
 def _weights(run: Path) -> dict[str, bytes]:

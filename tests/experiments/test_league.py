@@ -19,7 +19,7 @@ def cell(backbone: str, method: str, seed: int, wauc: float | None) -> dict[str,
         "seed": seed,
         "wauc": wauc,
         "parameters": size,
-        "seconds": 2.0 * seed,
+        "cpu_seconds": 2.0 * seed,
     }
 
 
@@ -53,7 +53,7 @@ def test_models_are_ranked_and_compared_with_the_named_one(folder: Path):
     assert rows["star", "base"]["verdict"] == "no difference"
     assert rows["star", "base"]["difference"] == pytest.approx(-0.0028)
     two = rows["dcn", "base"]
-    assert (two["seeds"], two["seconds"], two["parameters"]) == (2, 3.0, 150)
+    assert (two["seeds"], two["cpu_seconds"], two["parameters"]) == (2, 3.0, 150)
     assert two["difference"] == pytest.approx(-0.05)
     assert json.loads((folder / "league.json").read_text()) == result
     assert (folder / "league.svg").read_text().startswith("<svg")
