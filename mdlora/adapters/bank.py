@@ -8,17 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from mdlora.adapters.kernels import merged, update
-from mdlora.adapters.low_rank import (
-    BankArrays,
-    CompiledUpdate,
-    LowRankUpdate,
-    adapted_linear,
-    can_add,
-    updated,
-)
+from mdlora.adapters.low_rank import BankArrays, LowRankUpdate, can_add
 from mdlora.adapters.mixed import MixedUpdate
 from mdlora.adapters.rank import RankChoice, choose_rank
 from mdlora.adapters.routes import ExpertRoute, MixtureRoute, Route
+from mdlora.adapters.updated import CompiledUpdate, adapted_linear, updated
+from mdlora.compiled import is_array
 from mdlora.config import DomainAdapters, MLoRA, counted
 from mdlora.errors import AdapterError
 from mdlora.layers import domain_product
@@ -127,10 +122,16 @@ class AdapterBank(Bank):
             output, in_place = x.new_zeros(len(x), self.up.shape[2]), True
         return updated(output, x, self.compiled_update(route), in_place=in_place)
 
-    def can_take_over(self, x: Tensor, layer: nn.Linear, route: Route | None) -> bool:
-        """Whether `taken_over` can stand in for calls of the layer itself; None: any route."""
+    def can_take_over(self, x: Tensor, layer: nn.Linear, route: Route) -> bool:
+        """Whether `taken_over` can stand in for calls of the layer itself."""
         tensors = self.down, self.up, self.bias, layer.weight, layer.bias
         return can_add(route, x, *tensors)
+
+    def has_update(self, route: ExpertRoute | None) -> bool:
+        """Whether `compiled_update` can serve where kernels can run; None: a gate's route."""
+        of_bias = self.bias is None or is_array(self.bias)
+        of_route = route is None or is_array(route.experts)
+        return is_array(self.down) and is_array(self.up) and of_bias and of_route
 
     def taken_over(self, x: Tensor, layer: nn.Linear, route: Route) -> Tensor:
         """The layer's output (B, O) with what the adapters add, as one node of the graph."""

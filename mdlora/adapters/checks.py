@@ -109,13 +109,12 @@ def check_layers(module: nn.Module, names: Sequence[str]) -> None:
 
 
 def check_shapes(
-    z: Tensor, x: Tensor, matrices: Sequence[Tensor | None], counts: Sequence[int]
+    sizes: tuple[int, int, int], matrices: Sequence[Tensor | None], counts: Sequence[int]
 ) -> None:
     """Refuse arrays that do not fit one another: compiled kernels look at no bounds.
 
     Args:
-        z: the layer's output.
-        x: its input.
+        sizes: rows, and numbers in each of the layer's input and of its output.
         matrices: down (K, R, I) and up (K, R, O).
         counts: rows and adapters of the route, and rows and columns of its weights where it has
             any, of which K is the last, or the number that a row uses.
@@ -128,14 +127,13 @@ def check_shapes(
     assert up is not None
     rows, experts, *weights = counts
     fits = (
-        x.shape == (rows, down.shape[2])
-        and z.shape == (rows, up.shape[2])
+        sizes == (rows, down.shape[2], up.shape[2])
         and experts <= len(down)
         and (not weights or weights[0] == rows)
     )
     if not fits:
         raise AdapterError(
-            f"Rows {tuple(x.shape)}, outputs {tuple(z.shape)}, {counted(rows, 'route')} to "
-            f"{counted(experts, 'adapter')} and weights {tuple(weights)} do not fit "
+            f"{counted(sizes[0], 'row')} from {sizes[1]} to {sizes[2]}, {counted(rows, 'route')} "
+            f"to {counted(experts, 'adapter')} and weights {tuple(weights)} do not fit "
             f"{counted(len(down), 'adapter')} from {down.shape[2]} to {up.shape[2]}."
         )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from mdlora.adapters.low_rank import CompiledUpdate
     from mdlora.adapters.routed import RoutedModule
+    from mdlora.adapters.updated import CompiledUpdate
 
 __all__ = ["AddUpdate", "BeginPass", "EndPass", "TakeOver"]
 
@@ -41,11 +41,16 @@ class AddUpdate(_LayerHook):
         return self.adapted.add_update(self.index, layer, x, output)
 
     def can_fuse(self, layer: nn.Module, x: Tensor) -> bool:
-        """Whether `fused` can stand in for a call, for rows like x, in a step that learns."""
+        """Whether `fused` can stand in for a call, for as many rows as x, in a step that learns."""
         return self.adapted.can_fuse(self.index, layer, x)
 
+    @property
+    def needs_input(self) -> bool:
+        """Whether `fused` needs the layer's input, and not any rows."""
+        return self.adapted.needs_input(self.index)
+
     def fused(self, x: Tensor) -> CompiledUpdate:
-        """What is to be added, for x, the layer's input."""
+        """What is to be added, for x, the layer's input, or other rows of the same batch."""
         return self.adapted.fused(self.index, x)
 
 

@@ -11,29 +11,19 @@ Shapes (B rows, I in, O out, K adapters, R rank, k adapters of a row): x (B, I),
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from mdlora.adapters.checks import check_shapes
-from mdlora.adapters.kernels import update as plain_update
-from mdlora.adapters.mixed import MixedUpdate
 from mdlora.adapters.routes import ExpertRoute, Route
 from mdlora.compiled import can_compile
 
-__all__ = [
-    "BankArrays",
-    "CompiledUpdate",
-    "LowRankUpdate",
-    "adapted_linear",
-    "can_add",
-    "updated",
-]
+__all__ = ["BankArrays", "LowRankUpdate", "can_add"]
 
 _NONE = np.empty((0, 0), np.float32)
 _NO_WEIGHTS = np.empty(0, np.float32)
@@ -81,7 +71,7 @@ class BankArrays:
 
 
 class LowRankUpdate:
-    """The update of one layer's rows: what a step that fuses the layer with more asks of it.
+    """The update of one layer's rows: a `RowUpdate` of a fused tower.
 
     Args:
         down: (K, R, I).
@@ -90,6 +80,9 @@ class LowRankUpdate:
         route: which adapters a row has; on it `can_add` has been asked.
         sparse: whether gradients may leave out adapters without rows.
         arrays: what the bank keeps of its matrices.
+
+    Raises:
+        AdapterError: an adapter of the route is not there.
     """
 
     def __init__(
@@ -100,64 +93,105 @@ class LowRankUpdate:
         self.tensors: tuple[Tensor | None, ...] = (down, up, bias, weights)
         """What the update is computed from, beside x: down, up, bias, weights (B, k) or None."""
         self.route, self.sparse = route, sparse
-        self._matrices = (
+        self._pairs = pairs = route.pairs()
+        self._rank = down.shape[1]
+        self._columns = -(-self._rank // 4) * 4
+        spare = 3 * (len(pairs.used) + 1)
+        self._inputs: tuple[Any, ...] = (
             *(arrays or BankArrays()).of(down, up, bias),
             _NO_WEIGHTS if weights is None else weights.detach().view(-1).numpy(),
+            pairs.pairs,
+            pairs.rows,
+            pairs.starts,
+            pairs.used,
+            self._rank,
+            np.empty((spare + len(pairs.rows), self._columns), np.float32),
         )
-        self._rank = down.shape[1]
-        self._low = _NONE
+        self._wanted: Sequence[bool] = ()
+        self._found = _NONE, _NONE, _NONE, _NO_WEIGHTS
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether rows may come in parts: their adapters rise."""
+        return self._pairs.rising
+
+    @property
+    def row_numbers(self) -> int:
+        """How many numbers a row needs while it is worked on."""
+        return self._columns
 
     def route_with(self, weights: Tensor | None) -> ExpertRoute:
         """The route with these weights in place of its own."""
         return ExpertRoute(self.route.experts, self.route.num_experts, weights)
 
-    def add(self, z: Tensor, x: Tensor) -> None:
-        """Add each row's update to z (B, O), in place."""
-        from mdlora.compiled.low_rank import add_updates
+    def check(self, rows: int, width: int, out: int) -> None:
+        """Refuse rows (B, I) and outputs (B, O) that do not fit: kernels look at no bounds.
 
-        route, weights = self.route, self.tensors[3]
+        Raises:
+            AdapterError: they do not fit.
+        """
+        route, (down, up, _, weights) = self.route, self.tensors
         sizes = () if weights is None else weights.shape
-        check_shapes(z, x, self.tensors[:2], (route.num_rows, route.num_experts, *sizes))
-        pairs, rank = self.route.pairs(), self._rank
-        blocks = len(pairs.pairs) + 3 * len(pairs.used)  # at most, in rows
-        self._low = np.empty((blocks, -(-rank // 4) * 4), np.float32)
-        rows = z.detach().numpy(), x.detach().numpy()
-        add_updates(*rows, *self._matrices, *pairs, rank, self._low)
+        check_shapes((rows, width, out), (down, up), (route.num_rows, route.num_experts, *sizes))
 
-    def gradients(
-        self, grad: Tensor, x: Tensor, of_x: Tensor | None, wanted: Sequence[bool]
-    ) -> Grads:
-        """The gradients of what `add` added.
+    def add(self, z: Tensor, x: Tensor, first: int = -1) -> None:
+        """Add each row's update to z (n, O), in place; x (n, I).
 
         Args:
-            grad: that of z, (B, O).
+            z: all rows, or a part where `in_parts` says so; `check` has seen the sizes of all.
+            x: of the same rows.
+            first: of a part, the place of its first row; -1: all.
+        """
+        from mdlora.compiled.low_rank import add_updates
+
+        arguments: tuple[Any, ...] = z.detach().numpy(), x.detach().numpy(), *self._inputs, first
+        add_updates(*arguments)
+
+    def start_back(self, wanted: Sequence[bool]) -> None:
+        """Begin to collect gradients of those of `tensors` that are `wanted`."""
+        num_used, (down, up, _, _) = len(self._pairs.used), self.tensors
+        assert down is not None
+        assert up is not None
+        width, out = down.shape[2], up.shape[2]
+        learns = wanted[0] or wanted[1]
+        self._wanted = wanted
+        self._found = (
+            np.empty((num_used * self._rank, width), np.float32) if learns else _NONE,
+            np.empty((num_used * self._rank, out), np.float32) if learns else _NONE,
+            np.empty((num_used, out), np.float32) if wanted[2] else _NONE,
+            np.zeros(self.route.experts.numel(), np.float32) if wanted[3] else _NO_WEIGHTS,
+        )
+
+    def pass_back(self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int = -1) -> None:
+        """Collect the gradients of what `add` added; parts come as they came there.
+
+        Args:
+            grad: that of z, (n, O).
             x: as `add` had it.
             of_x: that of x, to which the update's part is added in place; None: not wanted.
-            wanted: of which of `tensors` gradients are.
+            first: as `add` had it.
         """
         from mdlora.compiled.low_rank import update_gradients
 
-        if of_x is None and not any(wanted):
-            return [None] * 4
-        pairs, rank = self.route.pairs(), self._rank
-        num_used, (width, out) = len(pairs.used), (x.shape[1], grad.shape[1])
-        learns = wanted[0] or wanted[1]
-        of_down = np.empty((num_used * rank, width), np.float32) if learns else _NONE
-        of_up = np.empty((num_used * rank, out), np.float32) if learns else _NONE
-        of_bias = np.empty((num_used, out), np.float32) if wanted[2] else _NONE
-        of_weights = np.zeros(self.route.experts.numel(), np.float32) if wanted[3] else _NO_WEIGHTS
-        update_gradients(
-            grad.numpy(), x.detach().numpy(), *self._matrices, *pairs, rank, self._low,
-            np.empty((8, self._low.shape[1]), np.float32),
-            _NONE if of_x is None else of_x.numpy(), of_down, of_up, of_bias, of_weights,
-        )  # fmt: skip
+        if of_x is None and not any(self._wanted):
+            return
+        scratch = np.empty((8, self._columns), np.float32)
+        arrays = grad.numpy(), x.detach().numpy(), *self._inputs
+        more = first, scratch, _NONE if of_x is None else of_x.numpy(), *self._found
+        arguments: tuple[Any, ...] = *arrays, *more
+        update_gradients(*arguments)
+
+    def gradients(self) -> Grads:
+        """What was collected: of each of `tensors`, None where it was not wanted."""
+        num_used, used = len(self._pairs.used), self._pairs.used
         grads: Grads = [None] * 4
-        for i, made in enumerate((of_down, of_up, of_bias)):
+        for i, made in enumerate(self._found[:3]):
             like = self.tensors[i]
-            if wanted[i] and like is not None:
-                grads[i] = self._whole(made.reshape(num_used, *like.shape[1:]), like, pairs.used)
-        if wanted[3]:
-            grads[3] = torch.from_numpy(of_weights.reshape(self.route.experts.shape))
+            if self._wanted[i] and like is not None:
+                grads[i] = self._whole(made.reshape(num_used, *like.shape[1:]), like, used)
+        if self._wanted[3]:
+            grads[3] = torch.from_numpy(self._found[3].reshape(self.route.experts.shape))
+        self._found = _NONE, _NONE, _NONE, _NO_WEIGHTS
         return grads
 
     def _whole(self, made: Floats, like: Tensor, used_ids: npt.NDArray[np.int64]) -> Tensor:
@@ -171,112 +205,3 @@ class LowRankUpdate:
         return torch.sparse_coo_tensor(
             used.unsqueeze(0), compact, size, check_invariants=False, is_coalesced=True
         )
-
-
-CompiledUpdate = LowRankUpdate | MixedUpdate
-
-
-class _AdaptedLinear(torch.autograd.Function):
-    """x W + b with each row's update. Where second derivatives are asked for, the plain path's."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, layer_bias: Tensor | None, update: CompiledUpdate,
-        *tensors: Tensor | None,
-    ) -> Tensor:  # fmt: skip
-        z = F.linear(x, weight, layer_bias)
-        update.add(z, x)
-        ctx.update = update
-        ctx.save_for_backward(x, weight, layer_bias, *tensors)
-        return z
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, *rest = ctx.saved_tensors
-        wants = ctx.needs_input_grad
-        if torch.is_grad_enabled():
-            wanted = [*wants[:3], *wants[4:]]
-            made = _plain_gradients(_plain_linear, (x, weight, *rest), wanted, ctx.update, grad)
-            return (*made[:3], None, *made[3:])
-        grad = grad.contiguous()
-        of_x = grad.mm(weight) if wants[0] else None
-        grads: Grads = [of_x, grad.t().mm(x) if wants[1] else None]
-        grads += [grad.sum(0) if wants[2] else None, None]
-        return (*grads, *ctx.update.gradients(grad, x, of_x, wants[4:]))
-
-
-class _Updated(torch.autograd.Function):
-    """A layer's output with each row's update; else as `_AdaptedLinear`."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, output: Tensor, x: Tensor, update: CompiledUpdate, *tensors: Tensor | None
-    ) -> Tensor:
-        z = output.clone(memory_format=torch.contiguous_format)
-        update.add(z, x)
-        ctx.update = update
-        ctx.save_for_backward(output, x, *tensors)
-        return z
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        output, x, *rest = ctx.saved_tensors
-        wants = ctx.needs_input_grad
-        if torch.is_grad_enabled():
-            wanted = [*wants[:2], *wants[3:]]
-            made = _plain_gradients(_plain_update, (output, x, *rest), wanted, ctx.update, grad)
-            return (*made[:2], None, *made[2:])
-        of_x = torch.zeros_like(x) if wants[1] else None
-        grads = ctx.update.gradients(grad.contiguous(), x, of_x, wants[3:])
-        return (grad if wants[0] else None, of_x, None, *grads)
-
-
-def _plain_linear(
-    mine: CompiledUpdate, x: Tensor, weight: Tensor, layer_bias: Tensor | None, *rest: Any
-) -> Tensor:
-    return _plain_update(mine, F.linear(x, weight, layer_bias), x, *rest)
-
-
-def _plain_update(
-    mine: CompiledUpdate, output: Tensor, x: Tensor, down: Tensor, up: Tensor, bias: Tensor | None,
-    weights: Tensor | None,
-) -> Tensor:  # fmt: skip
-    return plain_update(x, down, up, bias, mine.route_with(weights), output)
-
-
-def _plain_gradients(
-    plain: Callable[..., Tensor], tensors: Sequence[Tensor | None], wanted: Sequence[bool],
-    mine: CompiledUpdate, grad: Tensor,
-) -> Grads:  # fmt: skip
-    """The gradients as the plain path computes them, with a graph of their own."""
-    chosen = [t for t, on in zip(tensors, wanted, strict=True) if on and t is not None]
-    made = torch.autograd.grad(plain(mine, *tensors), chosen, grad, create_graph=True)
-    found = iter(made)
-    return [next(found) if on else None for on in wanted]
-
-
-def adapted_linear(x: Tensor, layer: nn.Linear, update: CompiledUpdate) -> Tensor:
-    """The layer's output (B, O) and each row's update; where `can_add` says so."""
-    made: Tensor = _AdaptedLinear.apply(
-        x.contiguous(), layer.weight, layer.bias, update, *update.tensors
-    )
-    return made
-
-
-def updated(output: Tensor, x: Tensor, update: CompiledUpdate, *, in_place: bool) -> Tensor:
-    """`output` (B, O) with each row's update; where `can_add` says so.
-
-    Args:
-        output: of the layer.
-        x: the layer's input.
-        update: of its rows.
-        in_place: `output` may be overwritten where no gradient is wanted: nobody else has it.
-    """
-    x = x.contiguous()
-    if torch.is_grad_enabled():
-        made: Tensor = _Updated.apply(output, x, update, *update.tensors)
-        return made
-    z = output if in_place else output.clone(memory_format=torch.contiguous_format)
-    z = z.contiguous()
-    update.add(z, x)
-    return z

@@ -24,6 +24,8 @@ Grads = list[Tensor | None]
 class MixedUpdate:
     """As `LowRankUpdate`, for weights (B, K) of all adapters; float32 on a CPU.
 
+    Rows may come in parts.
+
     Args:
         down: (K, R, I).
         up: (K, R, O).
@@ -41,53 +43,97 @@ class MixedUpdate:
         # A bias is one more rank of each adapter, whose factor is the weight alone.
         self._up = up if bias is None else torch.cat((up, bias.detach()))
         self._weights = weights.detach()
-        self._low = self._scaled = self._weights
+        # What the way back needs: low always, and scaled where up or bias learn.
+        self._low = self._weights.new_empty(len(weights), len(self._down))
+        learns = any(t is not None and t.requires_grad for t in (self.tensors[1], bias))
+        self._scaled = self._weights.new_empty(len(weights) if learns else 0, len(self._up))
+        self._wanted: Sequence[bool] = ()
+        self._found: Grads = []
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether rows may come in parts."""
+        return True
+
+    @property
+    def row_numbers(self) -> int:
+        """How many numbers a row needs while it is worked on."""
+        return len(self._down) + len(self._up)
 
     def route_with(self, weights: Tensor | None) -> MixtureRoute:
         """The route with these weights in place of its own."""
         assert weights is not None
         return MixtureRoute(weights)
 
-    def add(self, z: Tensor, x: Tensor) -> None:
-        """Add each row's update to z (B, O), in place."""
-        from mdlora.compiled.low_rank import scale_mixed
-
-        rows, experts = self._weights.shape
-        check_shapes(z, x, self.tensors[:2], (rows, experts))
+    def check(self, rows: int, width: int, out: int) -> None:
+        """As `LowRankUpdate.check`."""
+        num, experts = self._weights.shape
+        check_shapes((rows, width, out), self.tensors[:2], (num, experts))
         if experts != len(self._down) // self._rank:
             raise AdapterError(
                 f"Weights of {counted(experts, 'adapter')} for "
                 f"{counted(len(self._down) // self._rank, 'adapter')}."
             )
-        z, x = z.detach(), x.detach()
-        self._low = x.mm(self._down.t())
-        self._scaled = self._low.new_empty(len(x), len(self._up))
-        scale_mixed(self._low.numpy(), self._weights.numpy(), self._rank, self._scaled.numpy())
-        z.addmm_(self._scaled, self._up)
 
-    def gradients(
-        self, grad: Tensor, x: Tensor, of_x: Tensor | None, wanted: Sequence[bool]
-    ) -> Grads:
-        """The gradients of what `add` added; arguments as for `LowRankUpdate.gradients`."""
+    def add(self, z: Tensor, x: Tensor, first: int = -1) -> None:
+        """Add each row's update to z (n, O), in place; arguments as for `LowRankUpdate.add`."""
+        from mdlora.compiled.low_rank import scale_mixed
+
+        z, x = z.detach(), x.detach()
+        weights, low, scaled = self._rows(x.shape[0], first)
+        torch.mm(x, self._down.t(), out=low)
+        scale_mixed(low.numpy(), weights.numpy(), self._rank, scaled.numpy())
+        z.addmm_(scaled, self._up)
+
+    def start_back(self, wanted: Sequence[bool]) -> None:
+        """Begin to collect gradients of those of `tensors` that are `wanted`."""
+        like = self._down, self._up, None, self._weights
+        needs = wanted[0], wanted[1] or wanted[2], False, wanted[3]
+        self._wanted = wanted
+        self._found = [
+            torch.empty_like(t) if need and t is not None else None
+            for t, need in zip(like, needs, strict=True)
+        ]
+
+    def pass_back(self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int = -1) -> None:
+        """Collect gradients; arguments as for `LowRankUpdate.pass_back`."""
         from mdlora.compiled.low_rank import mixed_dots, scale_mixed
 
-        grads: Grads = [None] * 4
-        num = len(self._down)
-        if wanted[1] or wanted[2]:
-            both = self._scaled.t().mm(grad)
-            grads[1] = both[:num].view(-1, self._rank, grad.shape[1]) if wanted[1] else None
-            grads[2] = both[num:] if wanted[2] else None
-        if of_x is None and not wanted[0] and not wanted[3]:
-            return grads
+        of_down, of_up, _, of_weights = self._found
+        weights, low, scaled = self._rows(x.shape[0], first)
+        more = float(first > 0)  # than the first part, with which sums begin
+        if of_up is not None:
+            torch.addmm(of_up, scaled.t(), grad, beta=more, out=of_up)
+        if of_x is None and of_down is None and of_weights is None:
+            return
         back = grad.mm(self._up.t())
-        if wanted[3]:
-            of_weights = torch.empty_like(self._weights)
-            mixed_dots(back.numpy(), self._low.numpy(), self._rank, of_weights.numpy())
-            grads[3] = of_weights
-        scaled = torch.empty_like(self._low)
-        scale_mixed(back.numpy(), self._weights.numpy(), self._rank, scaled.numpy())
+        if of_weights is not None:
+            part = of_weights[max(first, 0) :][: x.shape[0]]
+            mixed_dots(back.numpy(), low.numpy(), self._rank, part.numpy())
+        scaled = torch.empty_like(low)
+        scale_mixed(back.numpy(), weights.numpy(), self._rank, scaled.numpy())
         if of_x is not None:
             of_x.addmm_(scaled, self._down)
-        if wanted[0]:
-            grads[0] = scaled.t().mm(x.detach()).view(-1, self._rank, x.shape[1])
+        if of_down is not None:
+            torch.addmm(of_down, scaled.t(), x.detach(), beta=more, out=of_down)
+
+    def gradients(self) -> Grads:
+        """What was collected: of each of `tensors`, None where it was not wanted."""
+        (of_down, of_up, _, of_weights), num = self._found, len(self._down)
+        self._found = []
+        grads: Grads = [None, None, None, of_weights]
+        if of_down is not None:
+            grads[0] = of_down.view(-1, self._rank, of_down.shape[1])
+        if of_up is not None and self._wanted[1]:
+            grads[1] = of_up[:num].view(-1, self._rank, of_up.shape[1])
+        if of_up is not None and self._wanted[2]:
+            grads[2] = of_up[num:]
         return grads
+
+    def _rows(self, num: int, first: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Of some rows: weights, x A, and the place for the scaled x A."""
+        begin = max(first, 0)
+        parts = [t[begin : begin + num] for t in (self._weights, self._low, self._scaled)]
+        if parts[2].shape[0] < num:
+            parts[2] = self._low.new_empty(num, len(self._up))
+        return parts[0], parts[1], parts[2]

@@ -15,10 +15,10 @@ from mdlora.adapters.domain_input import DomainInput
 from mdlora.adapters.gate import Gate
 from mdlora.adapters.kernels import can_merge
 from mdlora.adapters.learning import LearningCheck
-from mdlora.adapters.low_rank import CompiledUpdate
 from mdlora.adapters.norms import hold_statistics
 from mdlora.adapters.routes import Route
 from mdlora.adapters.state import Routing, ThreadState
+from mdlora.adapters.updated import CompiledUpdate
 from mdlora.config import DomainAdapters, MoEMLoRA, counted
 from mdlora.errors import AdapterError
 from mdlora.layers import row_owners
@@ -191,23 +191,29 @@ class RoutedModule(nn.Module):
         return True
 
     def can_fuse(self, index: int, layer: nn.Module, x: Tensor) -> bool:
-        """Whether `fused` has an update for target `index`, given rows x of the whole batch."""
+        """Whether `fused` has an update for target `index`, where kernels can run on rows x."""
         routing, bank = self._state.current, self.bank_of(index)
         if (
             routing is None
             or not isinstance(bank, AdapterBank)
-            or not isinstance(layer, nn.Linear)
             or not _is_plain(layer)
             or x.shape[0] != routing.domain.shape[0]
             or row_owners() is not None
         ):
             return False
         # A gate makes its routes later, and as kernels need them.
-        own = routing.own() if self.route_mode == "own" else None
-        return bank.can_take_over(x, layer, own)
+        return bank.has_update(routing.own() if self.route_mode == "own" else None)
+
+    def needs_input(self, index: int) -> bool:
+        """Whether the route of target `index` depends on what the layer gets."""
+        if self.route_mode != "gate":
+            return False
+        routing, gate = self._state.current, self.gate_of(index)
+        made = routing is not None and self.gate_index(index) in routing.gated
+        return gate.sees_input and not (gate.shared and made)
 
     def fused(self, index: int, x: Tensor) -> CompiledUpdate:
-        """The update of target `index`, whose input is x, to be fused with the layer."""
+        """The update of target `index`, to be fused with the layer; x is as `needs_input` says."""
         routing = self._state.current
         assert routing is not None, "can_fuse has said no"
         routing.called.add(index)

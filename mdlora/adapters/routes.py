@@ -25,13 +25,14 @@ class Pairs(NamedTuple):
     """Pairs of a row and an adapter that it uses, sorted by adapter; n of them, S adapters.
 
     `pairs` (n,) are their places in `experts`, `rows` (n,) their rows; those of adapter `used[s]`
-    begin at `starts[s]` (S + 1,).
+    begin at `starts[s]` (S + 1,). `rising` says that they are in the order of the rows.
     """
 
     pairs: Integers
     rows: Integers
     starts: Integers
     used: Integers
+    rising: bool
 
 
 class Runs(NamedTuple):
@@ -140,13 +141,14 @@ class ExpertRoute:
             from mdlora.compiled.low_rank import group_pairs
 
             experts = self.experts.contiguous().view(-1).numpy()
-            *found, wrong = group_pairs(experts, self.experts.shape[1], self.num_experts)
+            found = group_pairs(experts, self.experts.shape[1], self.num_experts)
+            pairs, rows, starts, used, rising, wrong = found
             if wrong:
                 raise AdapterError(
                     f"{counted(wrong, 'row')} name an adapter above {self.num_experts - 1}: "
                     f"there are {self.num_experts}, numbered from 0; -1 is none."
                 )
-            self._pairs = Pairs(*found)
+            self._pairs = Pairs(pairs, rows, starts, used, rising)
         return self._pairs
 
     def rows(self) -> DomainRows:

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-__all__ = ["can_compile", "has_numba", "plain_only"]
+__all__ = ["can_compile", "has_numba", "is_array", "plain_only"]
 
 _plain_only = False
 _PLAIN = (Tensor, nn.Parameter)
@@ -53,9 +53,14 @@ def can_compile(*tensors: Tensor) -> bool:
     """
     if _plain_only or not has_numba() or _is_watched():
         return False
-    for t in tensors:  # all of a step's tensors pass here: this costs a third of all(...)
-        if type(t) not in _PLAIN or not (t.is_cpu and t.is_contiguous()):
-            return False
-        if t.dtype is not torch.float32 and t.dtype.is_floating_point:
-            return False
-    return True
+    return all(map(is_array, tensors))
+
+
+def is_array(t: Tensor) -> bool:
+    """Whether a tensor is one that kernels can read, as `can_compile` says."""
+    return (
+        type(t) in _PLAIN
+        and t.is_cpu
+        and t.is_contiguous()
+        and (t.dtype is torch.float32 or not t.dtype.is_floating_point)
+    )

@@ -6,7 +6,11 @@ uses, S adapters that have pairs. All adapters' matrices lie one below the other
 
 Pairs are worked on in blocks of four of one adapter, and ranks four at a time. What a block has too
 few of is the last one again, with zero for its factor: so there is one code for all sizes. `low`
-(at least n + 3 S, P), x A_k, has four rows a block, and columns up to P, the next multiple of 4.
+(n + 3 (S + 1), P), x A_k, has a row for each pair and three to spare after each adapter's, and
+columns up to P, the next multiple of 4.
+
+Rows whose adapters rise may come in parts, of which `first` is the place of the first row; -1 where
+the rows come as they are, all at once.
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ Factors = tuple[Any, Any, Any, Any]
 @kernel
 def group_pairs(
     experts: Integers, per_row: int, num_experts: int
-) -> tuple[Integers, Integers, Integers, Integers, int]:
+) -> tuple[Integers, Integers, Integers, Integers, bool, int]:
     """Sort pairs by adapter.
 
     Args:
@@ -54,15 +58,18 @@ def group_pairs(
         rows: (n,) the row of each of these.
         starts: (S + 1,) where in them each adapter's begin, and the end.
         used: (S,) the adapters, rising.
+        rising: whether the adapters rise from row to row.
         wrong: how many of `experts` are K or more.
     """
     counts = np.zeros(num_experts + 1, np.int64)
-    wrong = 0
+    wrong, last, rising = 0, 0, True
     for expert in experts:
         if expert >= num_experts:
             wrong += 1
         elif expert >= 0:
             counts[expert + 1] += 1
+            rising &= expert >= last
+            last = expert
     num_used = 0
     for k in range(num_experts):
         num_used += counts[k + 1] > 0
@@ -82,7 +89,7 @@ def group_pairs(
         if 0 <= expert < num_experts:
             pairs[counts[expert]], rows[counts[expert]] = i, i // per_row
             counts[expert] += 1
-    return pairs, rows, starts, used, wrong
+    return pairs, rows, starts, used, rising, wrong
 
 
 @inlined
@@ -231,15 +238,36 @@ def _add_up(out: Floats, p: int, w: Factors, v: Floats, r: Four) -> None:
 
 
 @inlined
-def _four(values: Integers, at: int, end: int) -> Four:
-    """Four of the values from `at` on; where there are fewer, the last again."""
+def _four(values: Integers, at: int, end: int, less: int) -> Four:
+    """Four of the values from `at` on, each less `less`; where there are fewer, the last again."""
     last = end - 1
     return (
-        values[at],
-        values[min(at + 1, last)],
-        values[min(at + 2, last)],
-        values[min(at + 3, last)],
+        values[at] - less,
+        values[min(at + 1, last)] - less,
+        values[min(at + 2, last)] - less,
+        values[min(at + 3, last)] - less,
     )
+
+
+@inlined
+def _place(rows: Integers, row: int) -> int:
+    """How many of the rows, which rise, come before a row."""
+    low, high = 0, rows.size
+    while low < high:
+        middle = (low + high) // 2
+        if rows[middle] < row:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@inlined
+def _pairs_of(rows: Integers, first: int, num: int) -> tuple[int, int]:
+    """Where the pairs of the `num` rows from `first` on begin and end."""
+    if first < 0:
+        return 0, rows.size
+    return _place(rows, first), _place(rows, first + num)
 
 
 @inlined
@@ -260,55 +288,62 @@ def _weights(weights: Floats, pairs: Four, num: int) -> Factors:
 def add_updates(
     z: Floats, x: Floats, down: Floats, up: Floats, bias: Floats, weights: Floats,
     pairs: Integers, rows: Integers, starts: Integers, used: Integers, rank: int, low: Floats,
+    first: int,
 ) -> None:  # fmt: skip
     """z[i] += w (x[i] A_k B_k + c_k) for each pair of a row i and an adapter k; fills `low`.
 
     `bias` and `weights` (B k,) may be empty: none, and all one. `pairs`, `rows`, `starts` and
     `used` are those of `group_pairs`.
     """
-    p = 0
+    begin, end = _pairs_of(rows, first, z.shape[0])
+    less = max(first, 0)
     for s in range(used.size):
-        k, end = used[s], starts[s + 1]
-        for at in range(starts[s], end, 4):
-            i = _four(rows, at, end)
-            w = _weights(weights, _four(pairs, at, end), end - at)
+        k, stop = used[s], min(starts[s + 1], end)
+        for at in range(max(starts[s], begin), stop, 4):
+            p, num = at + 3 * s, stop - at
+            i = _four(rows, at, stop, less)
+            w = _weights(weights, _four(pairs, at, stop, 0), num)
             _dots(x, i, down, k * rank, rank, low, p)
             _spread(z, i, low, p, w, up, k * rank, rank)
             if bias.size:
-                for b in range(min(4, end - at)):
+                for b in range(min(4, num)):
                     _axpy(z, i[b], w[b], bias, k)
-            p += 4
 
 
 @bare_kernel
 def update_gradients(
     grad: Floats, x: Floats, down: Floats, up: Floats, bias: Floats, weights: Floats,
     pairs: Integers, rows: Integers, starts: Integers, used: Integers, rank: int, low: Floats,
+    first: int,
     back: Floats, of_x: Floats, of_down: Floats, of_up: Floats, of_bias: Floats, of_weights: Floats,
 ) -> None:  # fmt: skip
-    """The gradients of what `add_updates` added, from that of z: `grad` (B, O).
+    """The gradients of what `add_updates` added, from that of z: `grad`; parts in the same order.
 
-    `of_x` (B, I) gains its part. `of_down` (S R, I), `of_up` (S R, O) and `of_bias` (S, O), of the
+    `of_x`, as x, gains its part. `of_down` (S R, I), `of_up` (S R, O) and `of_bias` (S, O), of the
     adapters in `used` alone, and `of_weights` (B k,) are overwritten. What is empty is not wanted.
     `back` (8, P) is scratch.
     """
     learns = of_up.size > 0
     zero = np.float32(0)
-    p = 0
+    begin, end = _pairs_of(rows, first, grad.shape[0])
+    less = max(first, 0)
     for s in range(used.size):
-        k, own, end = used[s], s * rank, starts[s + 1]
-        if learns:
-            of_down[own : own + rank], of_up[own : own + rank] = zero, zero
-        if of_bias.size:
-            of_bias[s] = zero
-        for at in range(starts[s], end, 4):
-            i, pair = _four(rows, at, end), _four(pairs, at, end)
-            w = _weights(weights, pair, end - at)
+        k, own = used[s], s * rank
+        start, stop = max(starts[s], begin), min(starts[s + 1], end)
+        if start == starts[s] and start < stop:
+            if learns:
+                of_down[own : own + rank], of_up[own : own + rank] = zero, zero
+            if of_bias.size:
+                of_bias[s] = zero
+        for at in range(start, stop, 4):
+            p, num = at + 3 * s, stop - at
+            i, pair = _four(rows, at, stop, less), _four(pairs, at, stop, 0)
+            w = _weights(weights, pair, num)
             _dots(grad, i, up, k * rank, rank, back, 0)
             if of_weights.size:
                 if bias.size:
                     _dots(grad, i, bias, k, 1, back, 4)
-                for b in range(min(4, end - at)):
+                for b in range(min(4, num)):
                     value = back[4 + b, 0] if bias.size else zero
                     for q in range(rank):
                         value += low[p + b, q] * back[b, q]
@@ -320,7 +355,6 @@ def update_gradients(
             if learns:
                 _gather(of_down, own, rank, back, 0, w, x, i)
                 _gather(of_up, own, rank, low, p, w, grad, i)
-            p += 4
 
 
 @kernel

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -20,6 +21,8 @@ from mdlora.compiled import can_compile
 from mdlora.errors import ConfigError
 
 __all__ = ["DrawnReLU", "Dropout", "ReLUDropout"]
+
+Floats = npt.NDArray[np.float32]
 
 _LEVELS = 256
 _HALF = _LEVELS // 2
@@ -129,36 +132,35 @@ class ReLUDropout(Dropout):
 class DrawnReLU:
     """ReLU and dropout of rows by compiled kernels, in place: one pass there, one back.
 
-    Shapes (B rows, O units): everything (B, O), bias (O,).
+    The rows may come in parts, each with the place of its first among all.
+
+    Shapes (B rows, n of them, O units): z and grad (n, O), bias (O,).
 
     Args:
         dropout: says the chance and the generator; it drops.
-        z: the rows, overwritten by `keep`.
+        rows: as many and as wide as those to come, (B, O).
     """
 
-    def __init__(self, dropout: Dropout, z: Tensor) -> None:
+    def __init__(self, dropout: Dropout, rows: Tensor) -> None:
         self.threshold = dropout.threshold
         self.scale = np.float32(_LEVELS / (_LEVELS - self.threshold))
-        self.drawn = _draw(z, self.threshold, dropout.generator).numpy()
+        self.drawn = _draw(rows, self.threshold, dropout.generator).numpy()
 
-    def keep(self, z: Tensor, bias: Tensor) -> None:
+    def keep(self, z: Floats, bias: Floats, first: int = 0) -> None:
         """Make z relu(z + bias) where a unit is kept, scaled, and else 0."""
         from mdlora.compiled.relu_dropout import keep_bits, keep_bytes
 
-        arrays = z.detach().numpy(), bias.detach().numpy(), self.drawn
         if self.threshold == _HALF:
-            keep_bits(*arrays, self.scale)
+            keep_bits(z, bias, self.drawn, self.scale, first)
         else:
-            keep_bytes(*arrays, self.threshold, self.scale)
+            keep_bytes(z, bias, self.drawn, self.threshold, self.scale, first)
 
-    def pass_back(self, grad: Tensor) -> Tensor:
-        """Make grad that of z + bias, and give back its sum over rows, (O,)."""
+    def pass_back(self, grad: Floats, of_bias: Floats, first: int = 0) -> None:
+        """Make grad that of z + bias; its sum is added to of_bias (O,)."""
         from mdlora.compiled.relu_dropout import pass_bits, pass_bytes
 
-        of_bias = grad.new_zeros(grad.shape[1])
         back = pass_bits if self.threshold == _HALF else pass_bytes
-        back(grad.numpy(), self.drawn, self.scale, of_bias.numpy())
-        return of_bias
+        back(grad, self.drawn, self.scale, of_bias, first)
 
 
 class _CompiledReLUDropout(torch.autograd.Function):
@@ -168,7 +170,7 @@ class _CompiledReLUDropout(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, dropout: Dropout) -> Tensor:
         rows = x.detach().view(-1, x.shape[-1])
         ctx.relu = DrawnReLU(dropout, rows)
-        ctx.relu.keep(rows, rows.new_zeros(rows.shape[1]))
+        ctx.relu.keep(rows.numpy(), np.zeros(rows.shape[1], np.float32))
         ctx.mark_dirty(x)
         return x
 
@@ -176,5 +178,6 @@ class _CompiledReLUDropout(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         of_x = grad.clone(memory_format=torch.contiguous_format)
-        ctx.relu.pass_back(of_x.view(-1, of_x.shape[-1]))
+        rows = of_x.view(-1, of_x.shape[-1])
+        ctx.relu.pass_back(rows.numpy(), np.zeros(rows.shape[1], np.float32))
         return of_x, None

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from mdlora.layers.dense_step import can_fuse, dense_relu_dropout
 from mdlora.layers.dropout import ReLUDropout
+from mdlora.layers.tower_step import can_fuse, fused_tower
 
 __all__ = ["MLP", "dense", "glorot_"]
 
@@ -54,10 +54,8 @@ class MLP(nn.Module):
         """Run all layers."""
         layers = list(zip(self.linears, self.activations, strict=True))
         # All or none: what somebody's hook makes of a layer is not known before it has run.
-        if all(can_fuse(linear, activation, x) for linear, activation in layers):
-            for place, (linear, activation) in enumerate(layers, 1):
-                x = dense_relu_dropout(linear, activation, x, exclusive=place < len(layers))
-            return x
+        if can_fuse(layers, x):
+            return fused_tower(layers, x)
         for linear, activation in layers:
             x = activation(linear(x))
         return x

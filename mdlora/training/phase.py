@@ -32,6 +32,12 @@ from mdlora.training.streamed import RowStream, open_source
 
 __all__ = ["PhaseRunner", "Position"]
 
+_SORTED_FROM = 2_048
+"""Rows of a batch from which compiled kernels gain more by sorted rows than sorting takes.
+
+They bring the rows of an adapter together by themselves, but then cannot take a batch in parts.
+"""
+
 
 @dataclass
 class Position:
@@ -106,7 +112,7 @@ class PhaseRunner:
             and phase.route == "own"
             and (self.alone or self.per_domain == 1)
             and self.device.type == "cpu"
-            and not has_numba()  # compiled kernels bring rows together by themselves
+            and (config.training.batch_size >= _SORTED_FROM or not has_numba())
         )
         rules = RowRules(
             phase=phase,

@@ -12,7 +12,7 @@ from mdlora.compiled import can_compile
 from mdlora.config import MLoRA
 from mdlora.errors import AdapterError
 from mdlora.layers import MLP
-from mdlora.layers.dense_step import can_fuse
+from mdlora.layers.tower_step import can_fuse
 from mdlora.training.row_adam import RowAdam
 
 
@@ -72,10 +72,10 @@ def test_nobody_traces_transforms_or_replaces():
         look(x)
     assert seen == [False, False, False]
     mlp = MLP(8, (8, 8), dropout=0.5).train()
-    assert can_fuse(mlp.linears[0], mlp.activations[0], x)
+    assert can_fuse([(mlp.linears[0], mlp.activations[0])], x)
     mlp.linears[0].forward = lambda y: torch.zeros_like(y)  # type: ignore[method-assign]
-    assert not can_fuse(mlp.linears[0], mlp.activations[0], x)
-    assert can_fuse(mlp.linears[1], mlp.activations[1], x)
+    assert not can_fuse([(mlp.linears[0], mlp.activations[0])], x)
+    assert can_fuse([(mlp.linears[1], mlp.activations[1])], x)
 
 
 def test_a_hook_on_one_layer_keeps_all_unfused():

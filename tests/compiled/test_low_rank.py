@@ -45,18 +45,22 @@ def close(got: Tensor | None, want: Tensor | None, like: Tensor) -> None:
     bias=st.booleans(),
     kind=st.sampled_from(["ones", "weighted", "mixture"]),
     sparse=st.booleans(),
+    part=st.integers(1, 50),
+    rising=st.booleans(),
     seed=st.integers(0, 10_000),
 )
 def test_updates_and_gradients_equal_the_plain_path(
     rows: int, num: int, rank: int, width: tuple[int, int], per_row: int, bias: bool, kind: str,
-    sparse: bool, seed: int,
+    sparse: bool, part: int, rising: bool, seed: int,
 ):  # fmt: skip
     make = torch.Generator().manual_seed(seed)
     ins, outs = width
     experts = torch.rand(rows, num + 1, generator=make).argsort(1)[:, : min(per_row, num)] - 1
+    if rising:
+        experts = experts[:, :1].sort(0).values
     x, z, grad = draw(make, rows, ins), draw(make, rows, outs), draw(make, rows, outs)
-    tensors: list[Any] = [draw(make, num, rank, n) for n in (ins, outs)]
-    tensors.append(draw(make, num, outs) if bias else None)
+    tensors: list[Any] = [draw(make, num, rank, n).requires_grad_() for n in (ins, outs)]
+    tensors.append(draw(make, num, outs).requires_grad_() if bias else None)
     weights = draw(make, rows, num if kind == "mixture" else experts.shape[1]).abs()
     tensors.append(None if kind == "ones" else weights)
 
@@ -73,10 +77,19 @@ def test_updates_and_gradients_equal_the_plain_path(
         mine = LowRankUpdate(*tensors[:3], route, sparse=sparse)
     got, of_x = z.clone(), draw(make, rows, ins)
     before = of_x.clone()
-    mine.add(got, x)
-    grads = mine.gradients(grad, x, of_x, [t is not None for t in tensors])
+    assert mine.in_parts or not rising
+    mine.check(rows, ins, outs)
+    parts = [(-1, slice(None))]
+    if mine.in_parts:
+        parts = [(at, slice(at, at + part)) for at in range(0, rows, part)]
+    for first, some in parts:
+        mine.add(got[some], x[some], first)
+    mine.start_back([t is not None for t in tensors])
+    for first, some in parts:
+        mine.pass_back(grad[some], x[some], of_x[some], first)
+    grads = mine.gradients()
 
-    exact = [None if t is None else t.double().requires_grad_() for t in (x, *tensors)]
+    exact = [None if t is None else t.detach().double().requires_grad_() for t in (x, *tensors)]
     with plain_only():
         want = update(*exact[:4], route_of(exact[4]), z.double())
     want.backward(grad.double())

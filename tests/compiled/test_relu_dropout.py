@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mdlora.compiled import plain_only
-from mdlora.layers import MLP, ReLUDropout
-from mdlora.layers.dense_step import can_fuse
+from mdlora.layers import MLP, ReLUDropout, tower_step
+from mdlora.layers.tower_step import can_fuse
 
 
 def both_ways(layer: ReLUDropout, x: Tensor, grad: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -92,14 +92,19 @@ def refuse_to_be_called(*_: object) -> None:
 
 @pytest.mark.parametrize("dropout", [0.5, 0.2])
 @pytest.mark.parametrize("rows", [1, 64, 129])
-def test_a_fused_tower_is_the_plain_tower(rows: int, dropout: float):
+@pytest.mark.parametrize("part", [None, 1, 13, 64])
+def test_a_fused_tower_is_the_plain_tower(
+    rows: int, dropout: float, part: int | None, monkeypatch: pytest.MonkeyPatch
+):
+    if part is not None:
+        monkeypatch.setattr(tower_step, "_rows_of_a_part", lambda x, _: min(part, len(x)))
     torch.manual_seed(1)
     mlp = MLP(12, (40, 24, 8), dropout=dropout).train()
     for linear in mlp.linears:
         assert isinstance(linear, nn.Linear)
         nn.init.normal_(linear.bias, std=0.3)
     x, grad = torch.randn(rows, 12, requires_grad=True), torch.randn(rows, 8)
-    assert can_fuse(mlp.linears[0], mlp.activations[0], x)
+    assert can_fuse([(mlp.linears[0], mlp.activations[0])], x)
     fused = outcome(mlp, x, grad)
     with plain_only():
         plain = outcome(mlp, x, grad)
@@ -159,10 +164,10 @@ def test_other_layers_and_modes_run_as_they_are():
         (mlp.linears[0], mlp.activations[1], x.double()),
         (mlp.linears[0], mlp.activations[1], x.unsqueeze(1)),
     ):
-        assert not can_fuse(linear, activation, rows)
-    assert can_fuse(mlp.linears[1], mlp.activations[1], torch.randn(20, 16))
+        assert not can_fuse([(linear, activation)], rows)
+    assert can_fuse([(mlp.linears[1], mlp.activations[1])], torch.randn(20, 16))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not can_fuse(mlp.linears[1], mlp.activations[1], torch.randn(20, 16))
+        assert not can_fuse([(mlp.linears[1], mlp.activations[1])], torch.randn(20, 16))
 
 
 def test_second_derivatives_are_refused():
