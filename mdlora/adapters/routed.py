@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -195,7 +195,7 @@ class RoutedModule(nn.Module):
         routing, bank = self._state.current, self.bank_of(index)
         if (
             routing is None
-            or not isinstance(bank, AdapterBank)
+            or type(bank) is not AdapterBank
             or not _is_plain(layer)
             or x.shape[0] != routing.domain.shape[0]
             or row_owners() is not None
@@ -218,9 +218,7 @@ class RoutedModule(nn.Module):
         assert routing is not None, "can_fuse has said no"
         routing.called.add(index)
         route = self._route(index, routing, x)
-        bank = self.bank_of(index)
-        assert isinstance(bank, AdapterBank)
-        return bank.compiled_update(route)
+        return cast("AdapterBank", self.bank_of(index)).compiled_update(route)
 
     def add_update(self, index: int, layer: nn.Module, x: Tensor, output: Tensor) -> Tensor:
         """Output of target `index` with its adapters' update; called by the layer's hook."""
@@ -263,9 +261,8 @@ class RoutedModule(nn.Module):
 
     def bank_of(self, index: int) -> Bank:
         """The adapters of target `index`."""
-        bank = self.banks._modules[str(index)]  # a ModuleList takes long to find its parts
-        assert isinstance(bank, Bank)
-        return bank
+        # A ModuleList takes long to find its parts, and an abstract class to know its instances.
+        return cast("Bank", self.banks._modules[str(index)])
 
     def gate_index(self, index: int) -> int:
         """Which of `gates` serves target `index`: its own, or the one that all share."""

@@ -14,6 +14,7 @@ from mdlora.adapters.low_rank import LowRankUpdate
 from mdlora.adapters.mixed import MixedUpdate
 from mdlora.config import counted
 from mdlora.errors import AdapterError
+from mdlora.layers.no_autocast import without_autocast
 
 __all__ = ["CompiledUpdate", "adapted_linear", "updated"]
 
@@ -37,6 +38,7 @@ class _AdaptedLinear(torch.autograd.Function):
         return z
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, *rest = ctx.saved_tensors
         wants = ctx.needs_input_grad
@@ -65,6 +67,7 @@ class _Updated(torch.autograd.Function):
         return z
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         output, x, *rest = ctx.saved_tensors
         wants = ctx.needs_input_grad

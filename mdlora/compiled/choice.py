@@ -51,7 +51,7 @@ def can_compile(*tensors: Tensor) -> bool:
     for torch.compile, torch.export or torch.jit, gets the plain path, and so do torch.func,
     forward-mode derivatives and subclasses of Tensor.
     """
-    if _plain_only or not has_numba() or _is_watched():
+    if _plain_only or _is_watched() or not has_numba():
         return False
     return all(map(is_array, tensors))
 

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from mdlora.compiled import can_compile, is_array
 from mdlora.layers.dropout import DrawnReLU, ReLUDropout
+from mdlora.layers.no_autocast import without_autocast
 from mdlora.layers.overlaid import is_overlaid
 
 __all__ = ["RowUpdate", "can_fuse", "fused_tower"]
@@ -103,6 +104,7 @@ class _TowerStep(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @without_autocast
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         layers: list[_Layer] = ctx.layers
         num, size, num_rows = len(layers), ctx.size, grad.shape[0]

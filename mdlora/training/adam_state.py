@@ -54,6 +54,11 @@ class AdamState:
         clocks: list[Tensor],
     ) -> None:
         """One step of torch.optim.Adam's own kernel; `clocks` () float32 count it already."""
+        grads = [
+            # The kernel looks at no strides.
+            g if g.is_contiguous() and p.is_contiguous() else torch.empty_like(p).copy_(g)
+            for g, p in zip(grads, parameters, strict=True)
+        ]
         torch._fused_adam_(
             parameters,
             grads,

@@ -107,3 +107,22 @@ def test_the_way_back_ends_where_nothing_learns_below(learns: str):
         parameter.requires_grad_(name == learns)
     mlp(torch.randn(40, 6)).sum().backward()
     assert [n for n, p in mlp.named_parameters() if p.grad is not None] == [learns]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_way_back_under_autocast_is_that_without(dropout: float):
+    found = []
+    for inside in (False, True):
+        adapted = tower("own", dropout)
+        for module in adapted.modules():
+            if isinstance(module, ReLUDropout):
+                module.generator = torch.Generator().manual_seed(5)
+        torch.manual_seed(7)
+        y = adapted(torch.randn(30, 9), domain=torch.arange(30) % 8)
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            y.sum().backward()
+        found.append({n: p.grad for n, p in adapted.named_parameters()})
+    for name, grad in found[0].items():
+        assert grad is not None
+        assert grad.dtype is torch.float32
+        torch.testing.assert_close(found[1][name], grad, rtol=2e-2, atol=2e-2, msg=name)

@@ -24,6 +24,21 @@ def test_it_is_torchs_own_bit_for_bit():
     assert mine.clocks.tolist() == [reference.state[p]["step"].item() for p in theirs]
 
 
+def test_gradients_may_lie_otherwise_than_weights():
+    torch.manual_seed(4)
+    ours = [nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.randn(6, 4).t())]
+    theirs = [nn.Parameter(p.detach().clone().contiguous()) for p in ours]
+    mine, reference = DenseAdam(ours, lr=0.1), torch.optim.Adam(theirs, lr=0.1)
+    for _ in range(3):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn(6, 4).t()
+            b.grad = a.grad.clone().contiguous()
+        mine.step()
+        reference.step()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_no_gradients_no_step():
     weight = nn.Parameter(torch.ones(3))
     adam = DenseAdam([weight], lr=1.0)
