@@ -77,7 +77,7 @@ class MixedUpdate:
 
     def add(self, z: Tensor, x: Tensor, first: int = -1) -> None:
         """Add each row's update to z (n, O), in place; arguments as for `LowRankUpdate.add`."""
-        from mdlora.compiled.low_rank import scale_mixed
+        from mdlora.compiled.mixed import scale_mixed
 
         z, x = z.detach(), x.detach()
         weights, low, scaled = self._rows(x.shape[0], first)
@@ -97,7 +97,7 @@ class MixedUpdate:
 
     def pass_back(self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int = -1) -> None:
         """Collect gradients; arguments as for `LowRankUpdate.pass_back`."""
-        from mdlora.compiled.low_rank import mixed_dots, scale_mixed
+        from mdlora.compiled.mixed import mixed_dots, scale_mixed
 
         of_down, of_up, _, of_weights = self._found
         weights, low, scaled = self._rows(x.shape[0], first)

@@ -138,7 +138,7 @@ class ExpertRoute:
             AdapterError: an adapter is not there.
         """
         if self._pairs is None:
-            from mdlora.compiled.low_rank import group_pairs
+            from mdlora.compiled.pairs import group_pairs
 
             experts = self.experts.contiguous().view(-1).numpy()
             found = group_pairs(experts, self.experts.shape[1], self.num_experts)

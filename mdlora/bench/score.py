@@ -32,7 +32,8 @@ from mdlora.reports import Table
 from mdlora.schema import Categorical, Domain, Label, Schema
 from mdlora.training import Progress, SilentProgress
 from mdlora.training.environment import use_threads
-from mdlora.training.run import Run, RunFolder
+from mdlora.training.run import Run
+from mdlora.training.run_folder import RunFolder
 from mdlora.types import Batch
 
 __all__ = ["CASE", "run_score_bench", "score_table"]

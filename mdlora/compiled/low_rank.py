@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mdlora.compiled.kernel import bare_kernel, kernel
+from mdlora.compiled.kernel import bare_kernel
 from mdlora.compiled.low_rank_vectors import (
     LANES,
     add_product,
@@ -34,62 +34,12 @@ from mdlora.compiled.low_rank_vectors import (
     zeros,
 )
 
-__all__ = ["add_updates", "group_pairs", "mixed_dots", "scale_mixed", "update_gradients"]
+__all__ = ["add_updates", "update_gradients"]
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 Four = tuple[int, int, int, int]
 Factors = tuple[Any, Any, Any, Any]
-
-
-@kernel
-def group_pairs(
-    experts: Integers, per_row: int, num_experts: int
-) -> tuple[Integers, Integers, Integers, Integers, bool, int]:
-    """Sort pairs by adapter.
-
-    Args:
-        experts: (B k,) the adapter of each pair, -1 for none.
-        per_row: k.
-        num_experts: K.
-
-    Returns:
-        pairs: (n,) places in `experts`, sorted by adapter, those without one left out.
-        rows: (n,) the row of each of these.
-        starts: (S + 1,) where in them each adapter's begin, and the end.
-        used: (S,) the adapters, rising.
-        rising: whether the adapters rise from row to row.
-        wrong: how many of `experts` are K or more.
-    """
-    counts = np.zeros(num_experts + 1, np.int64)
-    wrong, last, rising = 0, 0, True
-    for expert in experts:
-        if expert >= num_experts:
-            wrong += 1
-        elif expert >= 0:
-            counts[expert + 1] += 1
-            rising &= expert >= last
-            last = expert
-    num_used = 0
-    for k in range(num_experts):
-        num_used += counts[k + 1] > 0
-    starts, used = np.empty(num_used + 1, np.int64), np.empty(num_used, np.int64)
-    s, first = 0, 0
-    for k in range(num_experts):
-        count = counts[k + 1]
-        if count > 0:
-            starts[s], used[s] = first, k
-            s += 1
-        counts[k] = first  # from here on, where the next pair goes
-        first += count
-    starts[s] = first
-    pairs, rows = np.empty(first, np.int64), np.empty(first, np.int64)
-    for i in range(experts.size):
-        expert = experts[i]
-        if 0 <= expert < num_experts:
-            pairs[counts[expert]], rows[counts[expert]] = i, i // per_row
-            counts[expert] += 1
-    return pairs, rows, starts, used, rising, wrong
 
 
 @inlined
@@ -355,51 +305,3 @@ def update_gradients(
             if learns:
                 _gather(of_down, own, rank, back, 0, w, x, i)
                 _gather(of_up, own, rank, low, p, w, grad, i)
-
-
-@kernel
-def scale_mixed(low: Floats, weights: Floats, rank: int, out: Floats) -> None:
-    """out[i, k, r] = low[i, k, r] * weights[i, k], with low and out (B, K R) or wider.
-
-    Where `out` is (B, K R + K), its last columns become the weights.
-    """
-    num = weights.shape[1]
-    for i in range(low.shape[0]):
-        for k in range(out.shape[1] - num * rank):
-            out[i, num * rank + k] = weights[i, k]
-        for k in range(num):
-            factor = fill(weights[i, k])
-            for r in range(0, rank, LANES):
-                j, n = k * rank + r, min(LANES, rank - r)
-                store_some(add_product(zeros(), factor, load_some(low, i, j, n)), out, i, j, n)
-
-
-@inlined
-def _dot(a: Floats, b: Floats, i: int, first: int, rank: int) -> Any:
-    """The parts of a[i] . b[i], of `rank` numbers from the first on."""
-    s = zeros()
-    for r in range(0, rank, LANES):
-        j, n = first + r, min(LANES, rank - r)
-        s = add_product(s, load_some(a, i, j, n), load_some(b, i, j, n))
-    return s
-
-
-@kernel
-def mixed_dots(back: Floats, low: Floats, rank: int, of_weights: Floats) -> None:
-    """of_weights[i, k] = back[i, k] . low[i, k], with back and low (B, K R).
-
-    Where `back` is (B, K R + K), its last columns are added.
-    """
-    num = of_weights.shape[1]
-    more = back.shape[1] > num * rank
-    sums = np.empty((1, 4), np.float32)
-    for i in range(low.shape[0]):
-        for k in range(0, num, 4):
-            f = _ranks(0, k, num)
-            s, t = _dot(back, low, i, f[0] * rank, rank), _dot(back, low, i, f[1] * rank, rank)
-            u, v = _dot(back, low, i, f[2] * rank, rank), _dot(back, low, i, f[3] * rank, rank)
-            store_totals(sums, 0, 0, s, t, u, v)
-            for b in range(min(4, num - k)):
-                of_weights[i, k + b] = sums[0, b]
-                if more:
-                    of_weights[i, k + b] += back[i, num * rank + k + b]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -25,36 +23,19 @@ from mdlora.training.expert_rows import assign_rows, clusters_of
 from mdlora.training.frozen import check_frozen, digest
 from mdlora.training.judging import Judge
 from mdlora.training.optimizers import PhaseOptimizer, trained_groups
+from mdlora.training.position import Position, clocks
 from mdlora.training.progress import Progress
 from mdlora.training.source import Assign, RowRules, Step
 from mdlora.training.stopping import Stopper
 from mdlora.training.streamed import RowStream, open_source
 
-__all__ = ["PhaseRunner", "Position"]
+__all__ = ["PhaseRunner"]
 
 _SORTED_FROM = 2_048
 """Rows of a batch from which compiled kernels gain more by sorted rows than sorting takes.
 
 They bring the rows of an adapter together by themselves, but then cannot take a batch in parts.
 """
-
-
-@dataclass
-class Position:
-    """Where in a phase training is: `batch` batches of epoch `epoch` are done."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    loss_rows: float = 0
-    """Rows behind `loss_sum`, or the sum of their weights."""
-    best_route: str = ""
-    frozen: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-    """Of steps: time by the clock."""
-    cpu_seconds: float = 0.0
-    """Of steps: time of all processors that this process used."""
 
 
 class PhaseRunner:
@@ -196,7 +177,7 @@ class PhaseRunner:
         self.progress.phase(self.phase.name, position.epoch + 1, epoch.num_rows, epoch.rows_done)
         epoch.leave_out(self._stopped_experts)
         self.model.training_mode(self.groups)
-        started = _clocks()
+        started = clocks()
         with closing(epoch.steps()) as steps:
             for step in steps:
                 self._step(step)
@@ -204,17 +185,17 @@ class PhaseRunner:
                 position.step += 1
                 self.progress.advance(step.rows)
                 if every and position.step % every == 0:
-                    self._count_time(started)
+                    position.count_time(started)
                     self._evaluate(
                         position.epoch + position.batch / epoch.num_batches, self.phase.route
                     )
-                    started = _clocks()
+                    started = clocks()
                     if self._all_stopped:
                         break
                     epoch.leave_out(self._stopped_experts)
                     self.model.training_mode(self.groups)
                 self._after_step()
-        self._count_time(started)
+        position.count_time(started)
         position.epoch, position.batch = position.epoch + 1, 0
         last = position.epoch == self.phase.max_epochs
         scored = every is not None and position.step % every == 0
@@ -282,7 +263,7 @@ class PhaseRunner:
             "log_loss": finite(first["log_loss"]),
             "improved": int(better.sum()),
             "running": int((~self.stopper.stopped).sum()),
-            **self._time(),
+            **self.position.times(),
             "auc": first["auc"],
         }
         self.record(line)
@@ -293,18 +274,6 @@ class PhaseRunner:
         self.progress.note(
             f"{self.phase.name} epoch {epoch:g}{without}: validation WAUC {shown}{trained}{mark}"
         )
-
-    def _count_time(self, started: tuple[float, float]) -> None:
-        by_clock, by_processor = _clocks()
-        self.position.seconds += by_clock - started[0]
-        self.position.cpu_seconds += by_processor - started[1]
-
-    def _time(self) -> dict[str, float]:
-        position = self.position
-        return {
-            "seconds": round(position.seconds, 3),
-            "cpu_seconds": round(position.cpu_seconds, 3),
-        }
 
     @torch.no_grad()
     def _keep_best(self, better: Tensor) -> None:
@@ -341,11 +310,7 @@ class PhaseRunner:
                 "route": self.position.best_route,
                 "judged_by_log_loss": [] if units is None else self.judge.names(units.by_log_loss),
                 "judged_by_mean": [] if units is None else self.judge.names(units.by_mean),
-                **self._time(),
+                **self.position.times(),
                 **self.judge.whole(figures),
             }
         )
-
-
-def _clocks() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()

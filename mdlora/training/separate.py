@@ -16,7 +16,8 @@ from mdlora.training.environment import describe_environment, pick_device
 from mdlora.training.judging import check_validation
 from mdlora.training.plan import make_plan
 from mdlora.training.progress import Progress, SilentProgress
-from mdlora.training.run import Run, RunFolder, domain_run
+from mdlora.training.run import Run, domain_run
+from mdlora.training.run_folder import RunFolder
 from mdlora.training.trainer import Trainer
 
 __all__ = ["resume_separate", "train_separate"]

@@ -24,7 +24,8 @@ from mdlora.errors import ConfigError
 from mdlora.model import CTRModel
 from mdlora.training.build import build_model
 from mdlora.training.progress import Progress
-from mdlora.training.run import Run, RunFolder, load_run_data
+from mdlora.training.run import Run, load_run_data
+from mdlora.training.run_folder import RunFolder
 from mdlora.training.separate import resume_separate, train_separate
 from mdlora.training.trainer import Trainer
 

@@ -26,10 +26,12 @@ from mdlora.training.batches import PhaseRows, phase_rows
 from mdlora.training.environment import describe_environment, pick_device, use_threads
 from mdlora.training.interrupts import catch_interrupts
 from mdlora.training.judging import check_validation
-from mdlora.training.phase import PhaseRunner, Position
+from mdlora.training.phase import PhaseRunner
 from mdlora.training.plan import check_plan, make_plan
+from mdlora.training.position import Position
 from mdlora.training.progress import Progress, SilentProgress
-from mdlora.training.run import Run, RunFolder, load_run
+from mdlora.training.run import Run, load_run
+from mdlora.training.run_folder import RunFolder
 from mdlora.training.streamed import RowStream, check_streaming
 from mdlora.training.weights import read_tensors, save_weights, write_tensors
 

@@ -99,7 +99,7 @@ class _Stop(SilentProgress):
 
 
 def test_a_resumed_run_ends_close(tiny_config: TinyConfig, tiny_data: Dataset, tmp_path: Path):
-    from mdlora.training.run import RunFolder
+    from mdlora.training.run_folder import RunFolder
     from mdlora.training.trainer import Trainer
 
     config = on("cuda", tiny_config("mlora", training={"checkpoint_seconds": 0.0}))
