@@ -126,19 +126,26 @@ class AdapterBank(Bank):
     def can_take_over(self, x: Tensor, layer: nn.Linear, route: Route) -> bool:
         """Whether `taken_over` can stand in for calls of the layer itself."""
         tensors = self.down, self.up, self.bias, layer.weight, layer.bias
-        return can_add(route, x, *tensors)
+        return not self._is_hooked and can_add(route, x, *tensors)
 
     def has_update(self, route: ExpertRoute | None) -> bool:
         """Whether `compiled_update` can serve where kernels can run; None: a gate's route."""
         mine = [t for t in self._matrices() if t is not None]
-        return all(map(is_array, mine)) and (route is None or is_array(route.experts))
+        of_route = route is None or is_array(route.experts)
+        return not self._is_hooked and all(map(is_array, mine)) and of_route
+
+    @property
+    def _is_hooked(self) -> bool:
+        """Whether somebody must see calls of the bank itself, as torch's pruning must."""
+        return bool(self._forward_pre_hooks or self._forward_hooks)
 
     def _matrices(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """down, up, bias."""
         parts: Any = self._parameters
-        if len(parts) < 3:  # somebody has parametrised one
+        try:
+            return parts["down"], parts["up"], parts["bias"]  # a tenth of the attributes' time
+        except KeyError:  # somebody has parametrised or pruned one
             return self.down, self.up, self.bias
-        return parts["down"], parts["up"], parts["bias"]  # a tenth of the attributes' time
 
     def taken_over(self, x: Tensor, layer: nn.Linear, route: Route) -> Tensor:
         """The layer's output (B, O) with what the adapters add, as one node of the graph."""

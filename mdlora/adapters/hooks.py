@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from mdlora.layers.tower_step import FusableHook
+
 if TYPE_CHECKING:
     from mdlora.adapters.routed import RoutedModule
     from mdlora.adapters.updated import CompiledUpdate
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["AddUpdate", "BeginPass", "EndPass", "TakeOver"]
 
 
-class _LayerHook:
+class _LayerHook(FusableHook):
     """A hook of target `index`."""
 
     def __init__(self, adapted: RoutedModule, index: int) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from mdlora.adapters.checks import check_shapes
 from mdlora.adapters.routes import ExpertRoute, Route
 from mdlora.compiled import can_compile
+from mdlora.errors import AdapterError
 
 __all__ = ["BankArrays", "LowRankUpdate", "can_add"]
 
@@ -82,7 +83,7 @@ class LowRankUpdate:
         arrays: what the bank keeps of its matrices.
 
     Raises:
-        AdapterError: an adapter of the route is not there.
+        AdapterError: an adapter of the route is not there, or its weights are not one for each.
     """
 
     def __init__(
@@ -93,7 +94,14 @@ class LowRankUpdate:
         self.tensors: tuple[Tensor | None, ...] = (down, up, bias, weights)
         """What the update is computed from, beside x: down, up, bias, weights (B, k) or None."""
         self.route, self.sparse = route, sparse
+        if weights is not None and weights.shape != route.experts.shape:
+            raise AdapterError(
+                f"Weights {tuple(weights.shape)} for the adapters {tuple(route.experts.shape)} of "
+                "rows: give one for each adapter of a row."
+            )
         self._pairs = pairs = route.pairs()
+        self.used = pairs.used
+        """(S,) the adapters that rows use, rising."""
         self._rank = down.shape[1]
         self._columns = -(-self._rank // 4) * 4
         spare = 3 * (len(pairs.used) + 1)
@@ -107,8 +115,6 @@ class LowRankUpdate:
             self._rank,
             np.empty((spare + len(pairs.rows), self._columns), np.float32),
         )
-        self._wanted: Sequence[bool] = ()
-        self._found = _NONE, _NONE, _NONE, _NO_WEIGHTS
 
     @property
     def in_parts(self) -> bool:
@@ -134,35 +140,53 @@ class LowRankUpdate:
         sizes = () if weights is None else weights.shape
         check_shapes((rows, width, out), (down, up), (route.num_rows, route.num_experts, *sizes))
 
-    def add(self, z: Tensor, x: Tensor, first: int = -1) -> None:
+    def add(self, z: Tensor, x: Tensor, first: int = 0) -> None:
         """Add each row's update to z (n, O), in place; x (n, I).
 
         Args:
             z: all rows, or a part where `in_parts` says so; `check` has seen the sizes of all.
             x: of the same rows.
-            first: of a part, the place of its first row; -1: all.
+            first: of a part, the place of its first row.
         """
         from mdlora.compiled.low_rank import add_updates
 
-        arguments: tuple[Any, ...] = z.detach().numpy(), x.detach().numpy(), *self._inputs, first
+        rows = z.detach().numpy(), x.detach().numpy()
+        arguments: tuple[Any, ...] = *rows, *self.arguments(first)
         add_updates(*arguments)
 
-    def start_back(self, wanted: Sequence[bool]) -> None:
-        """Begin to collect gradients of those of `tensors` that are `wanted`."""
-        num_used, (down, up, _, _) = len(self._pairs.used), self.tensors
+    def back(self, wanted: Sequence[bool]) -> LowRankBack:
+        """What collects the gradients of those of `tensors` that are `wanted`."""
+        return LowRankBack(self, wanted)
+
+    def arguments(self, first: int) -> tuple[Any, ...]:
+        """What kernels are called with after the rows, the first of which has this place."""
+        return *self._inputs, first if self.in_parts else -1
+
+
+class LowRankBack:
+    """The way back of a `LowRankUpdate`.
+
+    Args:
+        update: it has added to all rows.
+        wanted: of which of its `tensors` gradients are.
+    """
+
+    def __init__(self, update: LowRankUpdate, wanted: Sequence[bool]) -> None:
+        down, up, *_ = update.tensors
         assert down is not None
         assert up is not None
-        width, out = down.shape[2], up.shape[2]
+        self._update, self._wanted = update, wanted
+        num, experts = len(update.used), update.route.experts
         learns = wanted[0] or wanted[1]
-        self._wanted = wanted
         self._found = (
-            np.empty((num_used * self._rank, width), np.float32) if learns else _NONE,
-            np.empty((num_used * self._rank, out), np.float32) if learns else _NONE,
-            np.empty((num_used, out), np.float32) if wanted[2] else _NONE,
-            np.zeros(self.route.experts.numel(), np.float32) if wanted[3] else _NO_WEIGHTS,
+            np.empty((num * down.shape[1], down.shape[2]), np.float32) if learns else _NONE,
+            np.empty((num * down.shape[1], up.shape[2]), np.float32) if learns else _NONE,
+            np.empty((num, up.shape[2]), np.float32) if wanted[2] else _NONE,
+            np.zeros(experts.numel(), np.float32) if wanted[3] else _NO_WEIGHTS,
         )
+        self._scratch = np.empty((8, update.row_numbers), np.float32)
 
-    def pass_back(self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int = -1) -> None:
+    def pass_back(self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int) -> None:
         """Collect the gradients of what `add` added; parts come as they came there.
 
         Args:
@@ -175,32 +199,31 @@ class LowRankUpdate:
 
         if of_x is None and not any(self._wanted):
             return
-        scratch = np.empty((8, self._columns), np.float32)
-        arrays = grad.numpy(), x.detach().numpy(), *self._inputs
-        more = first, scratch, _NONE if of_x is None else of_x.numpy(), *self._found
-        arguments: tuple[Any, ...] = *arrays, *more
+        rows = grad.numpy(), x.detach().numpy(), *self._update.arguments(first)
+        more = self._scratch, _NONE if of_x is None else of_x.numpy(), *self._found
+        arguments: tuple[Any, ...] = *rows, *more
         update_gradients(*arguments)
 
     def gradients(self) -> Grads:
         """What was collected: of each of `tensors`, None where it was not wanted."""
-        num_used, used = len(self._pairs.used), self._pairs.used
-        grads: Grads = [None] * 4
-        for i, made in enumerate(self._found[:3]):
-            like = self.tensors[i]
+        used = self._update.used
+        made: Grads = [None] * 4
+        for i, found in enumerate(self._found[:3]):
+            like = self._update.tensors[i]
             if self._wanted[i] and like is not None:
-                grads[i] = self._whole(made.reshape(num_used, *like.shape[1:]), like, used)
+                compact = torch.from_numpy(found.reshape(len(used), *like.shape[1:]))
+                made[i] = self._whole(compact, like, used)
         if self._wanted[3]:
-            grads[3] = torch.from_numpy(self._found[3].reshape(self.route.experts.shape))
-        self._found = _NONE, _NONE, _NONE, _NO_WEIGHTS
-        return grads
+            made[3] = torch.from_numpy(self._found[3].reshape(self._update.route.experts.shape))
+        return made
 
-    def _whole(self, made: Floats, like: Tensor, used_ids: npt.NDArray[np.int64]) -> Tensor:
+    def _whole(self, compact: Tensor, like: Tensor, used_ids: npt.NDArray[np.int64]) -> Tensor:
         """From the gradient of the adapters in use that of all, (K, ...)."""
-        compact, size = torch.from_numpy(made), like.shape
+        size = like.shape
         if len(used_ids) == size[0]:
             return compact
         used = torch.from_numpy(used_ids)
-        if not self.sparse or like.numel() < _FEW_NUMBERS:
+        if not self._update.sparse or like.numel() < _FEW_NUMBERS:
             return compact.new_zeros(size).index_copy_(0, used, compact)
         return torch.sparse_coo_tensor(
             used.unsqueeze(0), compact, size, check_invariants=False, is_coalesced=True

@@ -37,18 +37,16 @@ class MixedUpdate:
         weights = route.mixture(down.dtype).contiguous()
         self.tensors: tuple[Tensor | None, ...] = (down, up, bias, weights)
         """What the update is computed from, beside x: down, up, bias or None, weights (B, K)."""
-        self._rank = down.shape[1]
-        self._down = down.detach().view(-1, down.shape[2])
+        self.rank = down.shape[1]
+        self.down = down.detach().view(-1, down.shape[2])
         up = up.detach().view(-1, up.shape[2])
         # A bias is one more rank of each adapter, whose factor is the weight alone.
-        self._up = up if bias is None else torch.cat((up, bias.detach()))
-        self._weights = weights.detach()
+        self.up = up if bias is None else torch.cat((up, bias.detach()))
+        self.weights = weights.detach()
         # What the way back needs: low always, and scaled where up or bias learn.
-        self._low = self._weights.new_empty(len(weights), len(self._down))
+        self.low = self.weights.new_empty(len(weights), len(self.down))
         learns = any(t is not None and t.requires_grad for t in (self.tensors[1], bias))
-        self._scaled = self._weights.new_empty(len(weights) if learns else 0, len(self._up))
-        self._wanted: Sequence[bool] = ()
-        self._found: Grads = []
+        self.scaled = self.weights.new_empty(len(weights) if learns else 0, len(self.up))
 
     @property
     def in_parts(self) -> bool:
@@ -58,7 +56,7 @@ class MixedUpdate:
     @property
     def row_numbers(self) -> int:
         """How many numbers a row needs while it is worked on."""
-        return len(self._down) + len(self._up)
+        return len(self.down) + len(self.up)
 
     def route_with(self, weights: Tensor | None) -> MixtureRoute:
         """The route with these weights in place of its own."""
@@ -67,73 +65,72 @@ class MixedUpdate:
 
     def check(self, rows: int, width: int, out: int) -> None:
         """As `LowRankUpdate.check`."""
-        num, experts = self._weights.shape
+        num, experts = self.weights.shape
         check_shapes((rows, width, out), self.tensors[:2], (num, experts))
-        if experts != len(self._down) // self._rank:
+        if experts != len(self.down) // self.rank:
             raise AdapterError(
                 f"Weights of {counted(experts, 'adapter')} for "
-                f"{counted(len(self._down) // self._rank, 'adapter')}."
+                f"{counted(len(self.down) // self.rank, 'adapter')}."
             )
 
-    def add(self, z: Tensor, x: Tensor, first: int = -1) -> None:
+    def add(self, z: Tensor, x: Tensor, first: int = 0) -> None:
         """Add each row's update to z (n, O), in place; arguments as for `LowRankUpdate.add`."""
         from mdlora.compiled.mixed import scale_mixed
 
         z, x = z.detach(), x.detach()
-        weights, low, scaled = self._rows(x.shape[0], first)
-        torch.mm(x, self._down.t(), out=low)
-        scale_mixed(low.numpy(), weights.numpy(), self._rank, scaled.numpy())
-        z.addmm_(scaled, self._up)
+        some = slice(first, first + x.shape[0])
+        low, scaled = self.low[some], self.scaled[some]
+        if not len(scaled):
+            scaled = low.new_empty(len(low), len(self.up))
+        torch.mm(x, self.down.t(), out=low)
+        scale_mixed(low.numpy(), self.weights[some].numpy(), self.rank, scaled.numpy())
+        z.addmm_(scaled, self.up)
 
-    def start_back(self, wanted: Sequence[bool]) -> None:
-        """Begin to collect gradients of those of `tensors` that are `wanted`."""
-        like = self._down, self._up, None, self._weights
-        needs = wanted[0], wanted[1] or wanted[2], False, wanted[3]
-        self._wanted = wanted
+    def back(self, wanted: Sequence[bool]) -> MixedBack:
+        """What collects the gradients of those of `tensors` that are `wanted`."""
+        return MixedBack(self, wanted)
+
+
+class MixedBack:
+    """The way back of a `MixedUpdate`, as `LowRankBack`."""
+
+    def __init__(self, update: MixedUpdate, wanted: Sequence[bool]) -> None:
+        self.update, self._wanted = update, wanted
+        needs = wanted[0], wanted[1] or wanted[2], wanted[3]
+        like = update.down, update.up, update.weights
         self._found = [
-            torch.empty_like(t) if need and t is not None else None
-            for t, need in zip(like, needs, strict=True)
+            torch.empty_like(t) if need else None for t, need in zip(like, needs, strict=True)
         ]
 
-    def pass_back(self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int = -1) -> None:
-        """Collect gradients; arguments as for `LowRankUpdate.pass_back`."""
+    def pass_back(self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int) -> None:
+        """Collect gradients; arguments as for `LowRankBack.pass_back`."""
         from mdlora.compiled.mixed import mixed_dots, scale_mixed
 
-        of_down, of_up, _, of_weights = self._found
-        weights, low, scaled = self._rows(x.shape[0], first)
+        update, (of_down, of_up, of_weights) = self.update, self._found
+        some = slice(first, first + x.shape[0])
         more = float(first > 0)  # than the first part, with which sums begin
         if of_up is not None:
-            torch.addmm(of_up, scaled.t(), grad, beta=more, out=of_up)
+            torch.addmm(of_up, update.scaled[some].t(), grad, beta=more, out=of_up)
         if of_x is None and of_down is None and of_weights is None:
             return
-        back = grad.mm(self._up.t())
+        low, back = update.low[some], grad.mm(update.up.t())
         if of_weights is not None:
-            part = of_weights[max(first, 0) :][: x.shape[0]]
-            mixed_dots(back.numpy(), low.numpy(), self._rank, part.numpy())
+            mixed_dots(back.numpy(), low.numpy(), update.rank, of_weights[some].numpy())
         scaled = torch.empty_like(low)
-        scale_mixed(back.numpy(), weights.numpy(), self._rank, scaled.numpy())
+        scale_mixed(back.numpy(), update.weights[some].numpy(), update.rank, scaled.numpy())
         if of_x is not None:
-            of_x.addmm_(scaled, self._down)
+            of_x.addmm_(scaled, update.down)
         if of_down is not None:
             torch.addmm(of_down, scaled.t(), x.detach(), beta=more, out=of_down)
 
     def gradients(self) -> Grads:
         """What was collected: of each of `tensors`, None where it was not wanted."""
-        (of_down, of_up, _, of_weights), num = self._found, len(self._down)
-        self._found = []
+        (of_down, of_up, of_weights), rank = self._found, self.update.rank
         grads: Grads = [None, None, None, of_weights]
         if of_down is not None:
-            grads[0] = of_down.view(-1, self._rank, of_down.shape[1])
+            grads[0] = of_down.view(-1, rank, of_down.shape[1])
         if of_up is not None and self._wanted[1]:
-            grads[1] = of_up[:num].view(-1, self._rank, of_up.shape[1])
+            grads[1] = of_up[: len(self.update.down)].view(-1, rank, of_up.shape[1])
         if of_up is not None and self._wanted[2]:
-            grads[2] = of_up[num:]
+            grads[2] = of_up[len(self.update.down) :]
         return grads
-
-    def _rows(self, num: int, first: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Of some rows: weights, x A, and the place for the scaled x A."""
-        begin = max(first, 0)
-        parts = [t[begin : begin + num] for t in (self._weights, self._low, self._scaled)]
-        if parts[2].shape[0] < num:
-            parts[2] = self._low.new_empty(num, len(self._up))
-        return parts[0], parts[1], parts[2]

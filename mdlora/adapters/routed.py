@@ -108,8 +108,9 @@ class RoutedModule(nn.Module):
             domain: ids (B,), 0 for an unknown domain and 1..D else.
             expert: for each row the one adapter it meets on route "own"; -1 for none.
             sorted_rows: the rows come sorted by `expert`, or by `domain` without it. Training
-                steps are then faster where one product with W + A_k B_k can serve each run of
-                rows (float32 on a CPU); such a step has first derivatives only.
+                steps are then faster where numba is not installed and one product with
+                W + A_k B_k can serve each run of rows (float32 on a CPU); such a step has first
+                derivatives only. Compiled kernels see by themselves that rows are sorted.
 
         Raises:
             AdapterError: ids are not integers of shape (B,) in 0..D (a RuntimeError where a graph

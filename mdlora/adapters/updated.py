@@ -90,9 +90,9 @@ def _add(update: CompiledUpdate, z: Tensor, x: Tensor) -> None:
 def _gradients(
     mine: CompiledUpdate, grad: Tensor, x: Tensor, of_x: Tensor | None, wanted: Sequence[bool]
 ) -> Grads:
-    mine.start_back(wanted)
-    mine.pass_back(grad, x, of_x)
-    return mine.gradients()
+    back = mine.back(wanted)
+    back.pass_back(grad, x, of_x, 0)
+    return back.gradients()
 
 
 def _plain_linear(

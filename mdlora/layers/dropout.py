@@ -120,7 +120,7 @@ class ReLUDropout(Dropout):
         """Rectify and, while training, drop."""
         if not self.drops:
             return torch.relu(x)
-        if x.dtype is torch.float32 and x.dim() > 0 and x.numel() and can_compile(x):
+        if can_compile(x) and x.dtype is torch.float32 and x.dim() > 0 and x.numel():
             mine = self.in_place and not x._is_view()  # autograd allows no writing into some views
             x = x if mine else x.clone()
             y: Tensor = _CompiledReLUDropout.apply(x, self)

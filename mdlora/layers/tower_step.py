@@ -1,8 +1,8 @@
 """Layers of linear map, ReLU and dropout, in training, as one node of the graph.
 
-Rows go through all layers in parts that stay in the processor's cache, there and back: what one
-step of a layer has written, the next one reads from there, and the gradients between layers are
-never as many as the batch has rows.
+Many rows go through all layers in parts that stay in the processor's cache, there and back: what
+one step of a layer has written, the next one reads from there, and the gradients between layers are
+those of a part.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mdlora.layers.dropout import DrawnReLU, ReLUDropout
 from mdlora.layers.no_autocast import without_autocast
 from mdlora.layers.overlaid import is_overlaid
 
-__all__ = ["RowUpdate", "can_fuse", "fused_tower"]
+__all__ = ["FusableHook", "RowUpdate", "can_fuse", "fused_tower"]
 
 T = TypeVar("T")
 Layers = Sequence[tuple[nn.Module, nn.Module]]
@@ -29,11 +29,21 @@ _CACHE = 1 << 21  # bytes of rows that a part may take
 _FEWEST = 128  # rows of a part: with fewer, matrix products slow down
 
 
+class RowsBack(Protocol):
+    """The way back of a `RowUpdate`: collects gradients, part by part."""
+
+    def pass_back(self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int) -> None:
+        """From the gradient of z collect; its part of that of x is added to `of_x` in place."""
+
+    def gradients(self) -> list[Tensor | None]:
+        """What was collected, of each of the update's `tensors`."""
+
+
 class RowUpdate(Protocol):
-    """What a layer's hook adds to its product; a hook that has one has `can_fuse` and `fused`.
+    """What a layer's hook adds to its product.
 
     Shapes (B rows, n of them, I in, O out): x (n, I), z (n, O). Rows come in parts where
-    `in_parts` says so, each with the place of its first among the B; else all at once, with -1.
+    `in_parts` says so, each with the place of its first among the B; else all at once.
     """
 
     tensors: tuple[Tensor | None, ...]
@@ -50,17 +60,28 @@ class RowUpdate(Protocol):
     def check(self, rows: int, width: int, out: int) -> None:
         """Refuse sizes B, I, O that do not fit."""
 
-    def add(self, z: Tensor, x: Tensor, first: int = -1) -> None:
+    def add(self, z: Tensor, x: Tensor, first: int) -> None:
         """Add to z in place."""
 
-    def start_back(self, wanted: Sequence[bool]) -> None:
-        """Begin to collect gradients of those of `tensors` that are `wanted`."""
+    def back(self, wanted: Sequence[bool]) -> RowsBack:
+        """What collects the gradients of those of `tensors` that are `wanted`."""
 
-    def pass_back(self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int = -1) -> None:
-        """From the gradient of z collect; its part of that of x is added to `of_x` in place."""
 
-    def gradients(self) -> list[Tensor | None]:
-        """What was collected."""
+class FusableHook:
+    """A hook of a linear layer for which a fused step can stand in.
+
+    A forward hook of this kind also has `needs_input`, whether its update depends on the layer's
+    input and not only on which rows there are, and `fused(x)`, the `RowUpdate`.
+    """
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it does nothing now, so that the layer need not be called for its sake."""
+        raise NotImplementedError
+
+    def can_fuse(self, layer: nn.Module, x: Tensor) -> bool:
+        """Whether a fused step can do what it does, for as many rows as x."""
+        raise NotImplementedError
 
 
 class _Layer(NamedTuple):
@@ -90,15 +111,17 @@ class _TowerStep(torch.autograd.Function):
         ]
         first = 0
         for rows, *parts in zip(*(t.split(size) for t in (x, *outputs)), strict=True):
-            below, place = rows, first if size < num_rows else -1
+            below = rows
             for (weight, bias, update), relu, z in zip(steps, drawn, parts, strict=True):
                 torch.mm(below, weight, out=z)
                 if update is not None:
-                    update.add(z, below, place)
+                    update.add(z, below, first)
                 relu.keep(z.numpy(), bias, first)
                 below = z
             first += size
-        ctx.save_for_backward(x, *outputs[:-1], *tensors)
+        weights = [layer.linear.weight for layer in layers]
+        updates = [t for layer in layers if layer.update for t in layer.update.tensors]
+        ctx.save_for_backward(x, *outputs[:-1], *weights, *updates)
         ctx.layers, ctx.drawn, ctx.size = layers, drawn, size
         return outputs[-1]
 
@@ -109,24 +132,23 @@ class _TowerStep(torch.autograd.Function):
         layers: list[_Layer] = ctx.layers
         num, size, num_rows = len(layers), ctx.size, grad.shape[0]
         saved: tuple[Tensor, ...] = ctx.saved_tensors
-        inputs, tensors = saved[:num], _by_layer(layers, saved[num:])
+        inputs, weights = [t.contiguous() for t in saved[:num]], saved[num : 2 * num]
         wants = _by_layer(layers, ctx.needs_input_grad[2:])
         wants_x: bool = ctx.needs_input_grad[0]
         lowest = 0 if wants_x else next(i for i, wanted in enumerate(wants) if any(wanted))
         steps = [
-            _Back(parts[0], wanted, layer.update, relu, i > lowest or wants_x)
-            for i, (layer, parts, wanted, relu) in enumerate(
-                zip(layers, tensors, wants, ctx.drawn, strict=True)
+            _Back(weight, wanted, layer.update, relu, i > lowest or wants_x)
+            for i, (layer, weight, wanted, relu) in enumerate(
+                zip(layers, weights, wants, ctx.drawn, strict=True)
             )
         ]
         of_x = torch.empty_like(inputs[0]) if wants_x else None
         for first in range(0, num_rows, size):
             last = min(first + size, num_rows)
-            place = first if size < num_rows else -1
             g = grad[first:last].clone(memory_format=torch.contiguous_format)
             for i in range(num - 1, lowest - 1, -1):
                 out = None if i or of_x is None else of_x[first:last]
-                below = steps[i].pass_back(g, inputs[i][first:last], out, first, place)
+                below = steps[i].pass_back(g, inputs[i][first:last], out, first)
                 g = g if below is None else below
         grads: list[Tensor | None] = [of_x, None]
         for i, step in enumerate(steps):
@@ -141,28 +163,25 @@ class _Back:
         self, weight: Tensor, wanted: Sequence[bool], update: RowUpdate | None,
         relu: DrawnReLU, passes: bool,
     ) -> None:  # fmt: skip
-        self.weight, self.update, self.relu, self.passes = weight, update, relu, passes
+        self.weight, self.relu, self.passes = weight, relu, passes
         self.of_weight = torch.empty_like(weight) if wanted[0] else None
         self._of_bias = np.zeros(weight.shape[0], np.float32)
         self.of_bias = torch.from_numpy(self._of_bias) if wanted[1] else None
-        if update is not None:
-            update.start_back(wanted[2:])
+        self.of_update = None if update is None else update.back(wanted[2:])
 
-    def pass_back(
-        self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int, place: int
-    ) -> Tensor | None:
+    def pass_back(self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int) -> Tensor | None:
         """From the gradient of a part's output, overwritten, collect; give back that of x."""
         self.relu.pass_back(grad.numpy(), self._of_bias, first)
         of_x = torch.mm(grad, self.weight, out=of_x) if self.passes else None
         if self.of_weight is not None:
             torch.addmm(self.of_weight, grad.t(), x, beta=min(first, 1), out=self.of_weight)
-        if self.update is not None:
-            self.update.pass_back(grad, x, of_x, place)
+        if self.of_update is not None:
+            self.of_update.pass_back(grad, x, of_x, first)
         return of_x
 
     def gradients(self) -> list[Tensor | None]:
         """Of the weight, the bias, and what the update is computed from."""
-        more = [] if self.update is None else self.update.gradients()
+        more = [] if self.of_update is None else self.of_update.gradients()
         return [self.of_weight, self.of_bias, *more]
 
 
@@ -193,10 +212,12 @@ def can_fuse(layers: Layers, x: Tensor) -> bool:
     or that what they do can be fused.
     """
     return (
-        x.dim() == 2
+        # What graphs are traced in comes first, and asks nothing of x.
+        any(getattr(activation, "drops", False) for _, activation in layers)
+        and can_compile(x)
+        and x.dim() == 2
         and x.numel() > 0
         and not torch.is_autocast_enabled("cpu")
-        and can_compile(x)
         and all(_can_fuse_layer(linear, activation, x) for linear, activation in layers)
     )
 
@@ -207,23 +228,24 @@ def _can_fuse_layer(linear: nn.Module, activation: nn.Module, x: Tensor) -> bool
         and type(activation) is ReLUDropout
         and activation.drops
         and linear.bias is not None
+        and linear.weight.shape == (linear.out_features, linear.in_features)
+        and linear.bias.shape == (linear.out_features,)
         and is_array(linear.weight)
         and is_array(linear.bias)
-        and not _is_watched(activation, x)
-        and not _is_watched(linear, x)
+        and _active_hooks(activation) == []
+        and (hooks := _active_hooks(linear)) is not None
+        and all(hook.can_fuse(linear, x) for hook in hooks)
     )
 
 
-def _is_watched(module: nn.Module, x: Tensor) -> bool:
+def _active_hooks(module: nn.Module) -> list[FusableHook] | None:
+    """The hooks that are not idle; None where something else would see the module's call."""
     if is_overlaid(module) or module._backward_hooks or module._backward_pre_hooks:
-        return True
+        return None
     hooks: list[Any] = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    for hook in hooks:
-        if getattr(hook, "is_idle", False):
-            continue
-        if not hasattr(hook, "can_fuse") or not hook.can_fuse(module, x):
-            return True
-    return False
+    if not all(isinstance(hook, FusableHook) for hook in hooks):
+        return None
+    return [hook for hook in hooks if not hook.is_idle]
 
 
 def fused_tower(layers: Layers, x: Tensor) -> Tensor:
