@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mdlora.adapters import adapt, linear_names, merge_domain
+from mdlora.adapters import adapt, linear_names
 from mdlora.backbones import Backbone, Inputs, build_backbone, get_backbone, idle_settings
 from mdlora.config import BackboneConfig, MLoRA, RunConfig
 from mdlora.data import Dataset
@@ -203,23 +203,11 @@ HIDDEN = ["tower.linears.0", "tower.linears.1"]
     ],
 )
 def test_adapters_reach_what_they_say(
-    name: str, options: dict[str, Any], targets: str | None, names: list[str]
+    name: str, options: dict[str, Any], targets: str | None, names: list[str], sound: Any
 ):
     net = made(name, **options).double().eval()
     assert set(linear_names(net, targets or net.adapter_targets)) == set(names)
-    x, domain = rows(), torch.tensor([1, 2, 1, 0, 2, 2, 1])
-    before = net(x)
-    adapted = adapt(net, MLoRA(num_domains=2, rank=1), targets=targets)
-    assert torch.equal(adapted(x, domain=domain), before)
-    for bank in adapted.banks:
-        torch.nn.init.normal_(bank.up, std=0.5)
-        torch.nn.init.normal_(bank.bias, std=0.5)
-    scores = adapted(x, domain=domain)
-    for d in (0, 1, 2):
-        chosen = domain == d
-        merged = merge_domain(adapted, d)(x)
-        torch.testing.assert_close(scores[chosen], merged[chosen], rtol=1e-10, atol=1e-10)
-        assert torch.equal(scores[chosen], before[chosen]) == (d == 0)
+    sound.adapts(net, rows(), targets)
 
 
 @pytest.mark.parametrize("name", ["afm", "fwfm"])
@@ -229,20 +217,15 @@ def test_without_a_tower_there_is_none_to_adapt(name: str):
 
 
 @EVERY
-def test_a_rows_score_ignores_its_batch_mates(name: str, options: dict[str, Any]):
-    net = made(name, dropout=0.5, **options).double().eval()
-    x = rows()
-    alone = [net(Embedded(*(part[i : i + 1] for part in x))) for i in range(7)]
-    torch.testing.assert_close(torch.cat(alone), net(x), rtol=1e-12, atol=1e-13)
+def test_a_rows_score_ignores_its_batch_mates(name: str, options: dict[str, Any], sound: Any):
+    sound.ignores_batch_mates(made(name, dropout=0.5, **options).double(), rows())
 
 
 @EVERY
-def test_dropout_is_on_while_training_only(name: str, options: dict[str, Any]):
-    net, x = made(name, dropout=0.5, **options).double(), rows(64)
+def test_dropout_is_on_while_training_only(name: str, options: dict[str, Any], sound: Any):
     drops = name != "fwfm" or "deep" in options  # without a tower, it has nothing to drop
-    assert torch.equal(net(x), net(x)) != drops
-    net.eval()
-    assert torch.equal(net(x), net(x))
+    net = made(name, dropout=0.5, **options).double()
+    sound.drops_while_training(net, rows(64), drops=drops)
 
 
 @pytest.mark.parametrize(
@@ -253,11 +236,8 @@ def test_dropout_is_on_while_training_only(name: str, options: dict[str, Any]):
         ("autoint", {"deep": False, "attention_dropout": 0.5}),
     ],
 )
-def test_dropout_of_its_own(name: str, options: dict[str, Any]):
-    net, x = made(name, dropout=0.0, **options).double(), rows(64)
-    assert not torch.equal(net(x), net(x))
-    net.eval()
-    assert torch.equal(net(x), net(x))
+def test_dropout_of_its_own(name: str, options: dict[str, Any], sound: Any):
+    sound.drops_while_training(made(name, dropout=0.0, **options).double(), rows(64))
 
 
 def test_attention_without_a_tower_can_do_without_dropout():
@@ -266,22 +246,13 @@ def test_attention_without_a_tower_can_do_without_dropout():
 
 
 @EVERY
-def test_every_weight_learns(name: str, options: dict[str, Any]):
-    net = made(name, **options)
-    net(rows(64, torch.float32)).square().sum().backward()
-    assert not [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+def test_every_weight_learns(name: str, options: dict[str, Any], sound: Any):
+    sound.learns_everywhere(made(name, **options), rows(64, torch.float32))
 
 
 @pytest.mark.parametrize(("name", "options"), [MODELS[i] for i in (1, 2, 8, 10, 11)])
-def test_exported_for_any_number_of_rows(name: str, options: dict[str, Any]):
-    net = made(name, **options).eval()
-    num = torch.export.Dim("rows")
-    sizes = Embedded({0: num}, {0: num}, {0: num}, {0: num})
-    graph = torch.export.export(
-        net, (rows(3, torch.float32),), dynamic_shapes=(sizes,), strict=False
-    ).module()
-    x = rows(9, torch.float32)
-    torch.testing.assert_close(graph(x), net(x))
+def test_exported_for_any_number_of_rows(name: str, options: dict[str, Any], sound: Any):
+    sound.exports(made(name, **options), rows(3, torch.float32), rows(9, torch.float32))
 
 
 @pytest.mark.parametrize("name", ["afm", "autoint", "fwfm"])

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from mdlora.adapters import adapt, linear_names, merge_domain
+from mdlora.adapters import linear_names
 from mdlora.backbones import Backbone, Inputs, build_backbone
-from mdlora.config import BackboneConfig, MLoRA
+from mdlora.config import BackboneConfig
 from mdlora.errors import ConfigError
 from mdlora.types import Embedded
 
@@ -166,57 +166,30 @@ def test_fibinet_needs_two_fields():
     ],
 )  # fmt: skip
 def test_adapters_reach_the_interaction_layers(
-    name: str, options: dict[str, Any], targets: str, names: list[str]
+    name: str, options: dict[str, Any], targets: str, names: list[str], sound: Any
 ):
     net = made(name, **options).double().eval()
     assert linear_names(net, targets) == names
-    x, domain = rows(), torch.tensor([1, 2, 1, 0, 2, 2, 1])
-    before = net(x)
-    adapted = adapt(net, MLoRA(num_domains=2, rank=1), targets=targets)
-    assert torch.equal(adapted(x, domain=domain), before)
-    for bank in adapted.banks:
-        torch.nn.init.normal_(bank.up, std=0.5)
-        torch.nn.init.normal_(bank.bias, std=0.5)
-    scores = adapted(x, domain=domain)
-    for d in (0, 1, 2):
-        chosen = domain == d
-        merged = merge_domain(adapted, d)(x)
-        torch.testing.assert_close(scores[chosen], merged[chosen], rtol=1e-10, atol=1e-10)
-        assert torch.equal(scores[chosen], before[chosen]) == (d == 0)
+    sound.adapts(net, rows(), targets)
 
 
 @EVERY
-def test_a_rows_score_ignores_its_batch_mates(name: str, options: dict[str, Any]):
-    net = made(name, dropout=0.5, **options).double().eval()
-    x = rows()
-    alone = [net(Embedded(*(part[i : i + 1] for part in x))) for i in range(7)]
-    torch.testing.assert_close(torch.cat(alone), net(x), rtol=1e-12, atol=1e-13)
+def test_a_rows_score_ignores_its_batch_mates(name: str, options: dict[str, Any], sound: Any):
+    sound.ignores_batch_mates(made(name, dropout=0.5, **options).double(), rows())
 
 
 @EVERY
-def test_dropout_is_on_while_training_only(name: str, options: dict[str, Any]):
-    net, x = made(name, dropout=0.5, **options).double(), rows(64)
-    assert not torch.equal(net(x), net(x))
-    net.eval()
-    assert torch.equal(net(x), net(x))
+def test_dropout_is_on_while_training_only(name: str, options: dict[str, Any], sound: Any):
+    sound.drops_while_training(made(name, dropout=0.5, **options).double(), rows(64))
     with pytest.raises(ConfigError, match="dropout=1"):
         made(name, dropout=1.0, **options)
 
 
 @EVERY
-def test_every_weight_learns(name: str, options: dict[str, Any]):
-    net = made(name, **options)
-    net(rows(64, torch.float32)).square().sum().backward()
-    assert not [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+def test_every_weight_learns(name: str, options: dict[str, Any], sound: Any):
+    sound.learns_everywhere(made(name, **options), rows(64, torch.float32))
 
 
 @pytest.mark.parametrize(("name", "options"), [MODELS[i] for i in (2, 5, 9)])
-def test_exported_for_any_number_of_rows(name: str, options: dict[str, Any]):
-    net = made(name, **options).eval()
-    num = torch.export.Dim("rows")
-    sizes = Embedded({0: num}, {0: num}, {0: num}, {0: num})
-    graph = torch.export.export(
-        net, (rows(3, torch.float32),), dynamic_shapes=(sizes,), strict=False
-    ).module()
-    x = rows(9, torch.float32)
-    torch.testing.assert_close(graph(x), net(x))
+def test_exported_for_any_number_of_rows(name: str, options: dict[str, Any], sound: Any):
+    sound.exports(made(name, **options), rows(3, torch.float32), rows(9, torch.float32))
