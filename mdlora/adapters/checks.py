@@ -109,15 +109,15 @@ def check_layers(module: nn.Module, names: Sequence[str]) -> None:
 
 
 def check_shapes(
-    sizes: tuple[int, int, int], matrices: Sequence[Tensor | None], counts: Sequence[int]
+    sizes: tuple[int, int, int], matrices: Sequence[Tensor | None], rows: int, experts: int
 ) -> None:
     """Refuse arrays that do not fit one another: compiled kernels look at no bounds.
 
     Args:
         sizes: rows, and numbers in each of the layer's input and of its output.
         matrices: down (K, R, I) and up (K, R, O).
-        counts: rows and adapters of the route, and rows and columns of its weights where it has
-            any, of which K is the last, or the number that a row uses.
+        rows: of the route.
+        experts: that the route may name.
 
     Raises:
         AdapterError: they do not fit.
@@ -125,15 +125,9 @@ def check_shapes(
     down, up = matrices
     assert down is not None
     assert up is not None
-    rows, experts, *weights = counts
-    fits = (
-        sizes == (rows, down.shape[2], up.shape[2])
-        and experts <= len(down)
-        and (not weights or weights[0] == rows)
-    )
-    if not fits:
+    if sizes != (rows, down.shape[2], up.shape[2]) or experts > len(down):
         raise AdapterError(
             f"{counted(sizes[0], 'row')} from {sizes[1]} to {sizes[2]}, {counted(rows, 'route')} "
-            f"to {counted(experts, 'adapter')} and weights {tuple(weights)} do not fit "
+            f"to {counted(experts, 'adapter')} do not fit "
             f"{counted(len(down), 'adapter')} from {down.shape[2]} to {up.shape[2]}."
         )

@@ -136,9 +136,8 @@ class LowRankUpdate:
         Raises:
             AdapterError: they do not fit.
         """
-        route, (down, up, _, weights) = self.route, self.tensors
-        sizes = () if weights is None else weights.shape
-        check_shapes((rows, width, out), (down, up), (route.num_rows, route.num_experts, *sizes))
+        route = self.route
+        check_shapes((rows, width, out), self.tensors[:2], route.num_rows, route.num_experts)
 
     def add(self, z: Tensor, x: Tensor, first: int = 0) -> None:
         """Add each row's update to z (n, O), in place; x (n, I).

@@ -66,7 +66,7 @@ class MixedUpdate:
     def check(self, rows: int, width: int, out: int) -> None:
         """As `LowRankUpdate.check`."""
         num, experts = self.weights.shape
-        check_shapes((rows, width, out), self.tensors[:2], (num, experts))
+        check_shapes((rows, width, out), self.tensors[:2], num, experts)
         if experts != len(self.down) // self.rank:
             raise AdapterError(
                 f"Weights of {counted(experts, 'adapter')} for "

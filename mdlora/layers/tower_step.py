@@ -8,7 +8,7 @@ those of a part.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from mdlora.layers.overlaid import is_overlaid
 
 __all__ = ["FusableHook", "RowUpdate", "can_fuse", "fused_tower"]
 
-T = TypeVar("T")
 Layers = Sequence[tuple[nn.Module, nn.Module]]
 
 _CACHE = 1 << 21  # bytes of rows that a part may take
@@ -77,11 +76,11 @@ class FusableHook:
     @property
     def is_idle(self) -> bool:
         """Whether it does nothing now, so that the layer need not be called for its sake."""
-        raise NotImplementedError
+        return False
 
     def can_fuse(self, layer: nn.Module, x: Tensor) -> bool:
         """Whether a fused step can do what it does, for as many rows as x."""
-        raise NotImplementedError
+        return False
 
 
 class _Layer(NamedTuple):
@@ -195,12 +194,12 @@ def _rows_of_a_part(x: Tensor, layers: list[_Layer]) -> int:
     return min(size, x.shape[0])
 
 
-def _by_layer(layers: list[_Layer], values: Sequence[T]) -> list[Sequence[T]]:
-    """What goes with the layers' `tensors`, those of a layer together."""
+def _by_layer(layers: list[_Layer], wanted: Sequence[bool]) -> list[Sequence[bool]]:
+    """Which gradients are wanted, of the `tensors` of each layer."""
     found, at = [], 0
     for layer in layers:
         num = len(layer.tensors)
-        found.append(values[at : at + num])
+        found.append(wanted[at : at + num])
         at += num
     return found
 
