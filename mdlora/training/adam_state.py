@@ -32,6 +32,10 @@ class AdamState:
         self.lr, self.betas, self.eps = lr, betas, eps
         self.means = [torch.zeros_like(p) for p in self.parameters]
         self.squares = [torch.zeros_like(p) for p in self.parameters]
+        self.start_clocks()
+
+    def start_clocks(self) -> None:
+        """Begin to count steps, each kind of optimizer as it needs them."""
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mdlora.compiled import can_compile
 from mdlora.training.adam_state import AdamState
@@ -19,24 +17,12 @@ class BankAdam(AdamState):
 
     Weights, both moments and the step counter of an adapter change only in steps that name it
     active: one without rows in a batch does not move, nor do its moments decay. Gradients may be
-    sparse, with slices of some adapters alone; a step then reads and writes no others.
-
-    Args:
-        parameters: tensors with the same first size K.
-        lr: learning rate.
-        betas: decay rates of the moments.
-        eps: added to the root of the second moment.
+    sparse, with slices of some adapters alone; a step then reads and writes no others. Arguments
+    are `AdamState`'s; all parameters have the same first size K.
     """
 
-    def __init__(
-        self,
-        parameters: Sequence[nn.Parameter],
-        *,
-        lr: float,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-    ) -> None:
-        super().__init__(parameters, lr=lr, betas=betas, eps=eps)
+    def start_clocks(self) -> None:
+        """Steps of each adapter."""
         first = self.parameters[0]
         self._steps = torch.zeros(first.shape[0], dtype=torch.float64, device=first.device)
         self._clocks = torch.zeros((), dtype=torch.float32, device=first.device)  # as torch has it

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mdlora.training.adam_state import AdamState
 
@@ -19,15 +17,8 @@ class DenseAdam(AdamState):
     gradient stands still in that step, its moments and its clock too. Arguments are `AdamState`'s.
     """
 
-    def __init__(
-        self,
-        parameters: Sequence[nn.Parameter],
-        *,
-        lr: float,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-    ) -> None:
-        super().__init__(parameters, lr=lr, betas=betas, eps=eps)
+    def start_clocks(self) -> None:
+        """Steps of each parameter."""
         device = self.parameters[0].device
         self.clocks = torch.zeros(len(self.parameters), dtype=torch.float32, device=device)
 
