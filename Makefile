@@ -24,6 +24,9 @@ demo: $(CORE)  ## train and compare on the built-in synthetic log; report in dem
 	$(BIN)/mdlora demo --out demo
 
 test: $(DEV)  ## the test suite, without slow and GPU tests
+	@# numba looks at the file of a kernel alone, and not at those whose functions go into it
+	@for file in mdlora/compiled/*.py; do \
+		find mdlora/compiled -name '*.nb[ic]' ! -newer $$file -delete; done
 	$(PYTEST)
 
 test-slow: $(DEV)  ## tests that take minutes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from mdlora.layers.tower_step import FusableHook
+from mdlora.layers.row_update import FusableHook
 
 if TYPE_CHECKING:
     from mdlora.adapters.routed import RoutedModule

@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from mdlora.adapters.routes import ExpertRoute, MixtureRoute, Route, Runs
 from mdlora.errors import AdapterError
 from mdlora.layers import segment_blocks
+from mdlora.layers.first_only import first_only
 
 __all__ = ["can_merge", "choose_kernel", "gathered", "masked", "merged", "segmented", "update"]
 
@@ -164,7 +164,7 @@ class _GroupedLinear(torch.autograd.Function):
         return output if shift is None else output.addmm_(of_row, shift)
 
     @staticmethod
-    @once_differentiable
+    @first_only("leave out sorted_rows")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weights, down, up, of_row = ctx.saved_tensors
         of_x, of_weight, of_down, of_up, of_shift = ctx.needs_input_grad[:5]

@@ -20,19 +20,20 @@ import torch
 from torch import Tensor
 
 from mdlora.adapters.checks import check_shapes
+from mdlora.adapters.low_rank_back import NO_MATRIX, NO_RELU, NO_VECTOR, LowRankBack
 from mdlora.adapters.routes import ExpertRoute, Route
 from mdlora.compiled import can_compile
 from mdlora.errors import AdapterError
+from mdlora.layers.dropout import ShiftedReLU
+from mdlora.layers.row_update import Run
 
 __all__ = ["BankArrays", "LowRankUpdate", "can_add"]
 
-_NONE = np.empty((0, 0), np.float32)
-_NO_WEIGHTS = np.empty(0, np.float32)
-
-_FEW_NUMBERS = 65_536  # up to which a bank's dense gradient costs less than the sparse form's care
+# Rows of one adapter from which a matrix of its own pays (measured): for the sake of its calls, and
+# for its I O operations in place of I + O a row.
+_SHORTEST_RUN, _LONGER_RUN = 1024, 4
 
 Floats = npt.NDArray[np.float32]
-Grads = list[Tensor | None]
 
 
 def can_add(route: Route | None, x: Tensor, *tensors: Tensor | None) -> bool:
@@ -62,7 +63,7 @@ class BankArrays:
             arrays = (
                 down.detach().view(-1, down.shape[2]).numpy(),
                 up.detach().view(-1, up.shape[2]).numpy(),
-                _NONE if bias is None else bias.detach().numpy(),
+                NO_MATRIX if bias is None else bias.detach().numpy(),
             )
             kept = self._kept = place, arrays
         return kept[1]
@@ -105,9 +106,10 @@ class LowRankUpdate:
         self._rank = down.shape[1]
         self._columns = -(-self._rank // 4) * 4
         spare = 3 * (len(pairs.used) + 1)
+        self._shifted = np.empty(up.shape[2], np.float32)
         self._inputs: tuple[Any, ...] = (
             *(arrays or BankArrays()).of(down, up, bias),
-            _NO_WEIGHTS if weights is None else weights.detach().view(-1).numpy(),
+            NO_VECTOR if weights is None else weights.detach().view(-1).numpy(),
             pairs.pairs,
             pairs.rows,
             pairs.starts,
@@ -126,6 +128,37 @@ class LowRankUpdate:
         """How many numbers a row needs while it is worked on."""
         return self._columns
 
+    @property
+    def caches(self) -> int:
+        """One: kernels of few operations wait for memory."""
+        return 1
+
+    @property
+    def groups(self) -> object | None:
+        """What says which runs of one adapter's rows there are: each row has one, and they rise."""
+        return self._pairs if self._pairs.rising and self.route.is_single else None
+
+    @property
+    def shortest_run(self) -> int:
+        """Rows from which a run costs less with a matrix of its own, where the layer learns too."""
+        down, up = self._inputs[:2]
+        width, out = down.shape[1], up.shape[1]
+        return max(_SHORTEST_RUN, int(_LONGER_RUN * width * out // (width + out)))
+
+    def runs(self, shortest: int) -> list[Run]:
+        """Runs of so many rows, where `groups` says that there are any."""
+        return self._pairs.runs(shortest)
+
+    def merged(self, run: Run, weight: Tensor, shift: Floats) -> tuple[Tensor, Floats]:
+        """W + (A_k B_k)^T (O, I) and b + c_k (O,), from W and b; memory of this update."""
+        from mdlora.compiled.runs import merge_weight
+
+        down, up, bias = self._inputs[:3]
+        merged = np.empty(weight.shape, np.float32), np.empty(len(shift), np.float32)
+        k = int(self.used[run.matrix])
+        merge_weight(weight.detach().numpy(), shift, down, up, bias, k, self._rank, *merged)
+        return torch.from_numpy(merged[0]), merged[1]
+
     def route_with(self, weights: Tensor | None) -> ExpertRoute:
         """The route with these weights in place of its own."""
         return ExpertRoute(self.route.experts, self.route.num_experts, weights)
@@ -139,19 +172,24 @@ class LowRankUpdate:
         route = self.route
         check_shapes((rows, width, out), self.tensors[:2], route.num_rows, route.num_experts)
 
-    def add(self, z: Tensor, x: Tensor, first: int = 0) -> None:
+    def add(self, z: Tensor, x: Tensor, first: int = 0, after: ShiftedReLU | None = None) -> None:
         """Add each row's update to z (n, O), in place; x (n, I).
 
         Args:
             z: all rows, or a part where `in_parts` says so; `check` has seen the sizes of all.
             x: of the same rows.
             first: of a part, the place of its first row.
+            after: what is done to z then, in the same pass over memory where that can be.
         """
         from mdlora.compiled.low_rank import add_updates
 
         rows = z.detach().numpy(), x.detach().numpy()
-        arguments: tuple[Any, ...] = *rows, *self.arguments(first)
+        joined = None if self.groups is None else after
+        relu = NO_RELU if joined is None else joined.arguments
+        arguments: tuple[Any, ...] = *rows, *self.arguments(first), self._shifted, *relu
         add_updates(*arguments)
+        if after is not None and joined is None:
+            after.keep(rows[0], first)
 
     def back(self, wanted: Sequence[bool]) -> LowRankBack:
         """What collects the gradients of those of `tensors` that are `wanted`."""
@@ -161,69 +199,6 @@ class LowRankUpdate:
         """What kernels are called with after the rows, the first of which has this place."""
         return *self._inputs, first if self.in_parts else -1
 
-
-class LowRankBack:
-    """The way back of a `LowRankUpdate`.
-
-    Args:
-        update: it has added to all rows.
-        wanted: of which of its `tensors` gradients are.
-    """
-
-    def __init__(self, update: LowRankUpdate, wanted: Sequence[bool]) -> None:
-        down, up, *_ = update.tensors
-        assert down is not None
-        assert up is not None
-        self._update, self._wanted = update, wanted
-        num, experts = len(update.used), update.route.experts
-        learns = wanted[0] or wanted[1]
-        self._found = (
-            np.empty((num * down.shape[1], down.shape[2]), np.float32) if learns else _NONE,
-            np.empty((num * down.shape[1], up.shape[2]), np.float32) if learns else _NONE,
-            np.empty((num, up.shape[2]), np.float32) if wanted[2] else _NONE,
-            np.zeros(experts.numel(), np.float32) if wanted[3] else _NO_WEIGHTS,
-        )
-        self._scratch = np.empty((8, update.row_numbers), np.float32)
-
-    def pass_back(self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int) -> None:
-        """Collect the gradients of what `add` added; parts come as they came there.
-
-        Args:
-            grad: that of z, (n, O).
-            x: as `add` had it.
-            of_x: that of x, to which the update's part is added in place; None: not wanted.
-            first: as `add` had it.
-        """
-        from mdlora.compiled.low_rank import update_gradients
-
-        if of_x is None and not any(self._wanted):
-            return
-        rows = grad.numpy(), x.detach().numpy(), *self._update.arguments(first)
-        more = self._scratch, _NONE if of_x is None else of_x.numpy(), *self._found
-        arguments: tuple[Any, ...] = *rows, *more
-        update_gradients(*arguments)
-
-    def gradients(self) -> Grads:
-        """What was collected: of each of `tensors`, None where it was not wanted."""
-        used = self._update.used
-        made: Grads = [None] * 4
-        for i, found in enumerate(self._found[:3]):
-            like = self._update.tensors[i]
-            if self._wanted[i] and like is not None:
-                compact = torch.from_numpy(found.reshape(len(used), *like.shape[1:]))
-                made[i] = self._whole(compact, like, used)
-        if self._wanted[3]:
-            made[3] = torch.from_numpy(self._found[3].reshape(self._update.route.experts.shape))
-        return made
-
-    def _whole(self, compact: Tensor, like: Tensor, used_ids: npt.NDArray[np.int64]) -> Tensor:
-        """From the gradient of the adapters in use that of all, (K, ...)."""
-        size = like.shape
-        if len(used_ids) == size[0]:
-            return compact
-        used = torch.from_numpy(used_ids)
-        if not self._update.sparse or like.numel() < _FEW_NUMBERS:
-            return compact.new_zeros(size).index_copy_(0, used, compact)
-        return torch.sparse_coo_tensor(
-            used.unsqueeze(0), compact, size, check_invariants=False, is_coalesced=True
-        )
+    def arguments_of_run(self, run: Run) -> tuple[Floats, Floats, int, int, int]:
+        """All adapters' matrices, the run's adapter, its place among those in use, and the rank."""
+        return *self._inputs[:2], int(self.used[run.matrix]), run.matrix, self._rank

@@ -15,6 +15,7 @@ from mdlora.adapters.checks import check_shapes
 from mdlora.adapters.routes import MixtureRoute
 from mdlora.config import counted
 from mdlora.errors import AdapterError
+from mdlora.layers.dropout import ShiftedReLU
 
 __all__ = ["MixedUpdate"]
 
@@ -58,6 +59,16 @@ class MixedUpdate:
         """How many numbers a row needs while it is worked on."""
         return len(self.down) + len(self.up)
 
+    @property
+    def caches(self) -> int:
+        """Two (measured): what is done are products, and they are faster on more rows."""
+        return 2
+
+    @property
+    def groups(self) -> None:
+        """Rows that use all adapters make no runs."""
+        return
+
     def route_with(self, weights: Tensor | None) -> MixtureRoute:
         """The route with these weights in place of its own."""
         assert weights is not None
@@ -73,7 +84,7 @@ class MixedUpdate:
                 f"{counted(len(self.down) // self.rank, 'adapter')}."
             )
 
-    def add(self, z: Tensor, x: Tensor, first: int = 0) -> None:
+    def add(self, z: Tensor, x: Tensor, first: int = 0, after: ShiftedReLU | None = None) -> None:
         """Add each row's update to z (n, O), in place; arguments as for `LowRankUpdate.add`."""
         from mdlora.compiled.mixed import scale_mixed
 
@@ -85,6 +96,8 @@ class MixedUpdate:
         torch.mm(x, self.down.t(), out=low)
         scale_mixed(low.numpy(), self.weights[some].numpy(), self.rank, scaled.numpy())
         z.addmm_(scaled, self.up)
+        if after is not None:
+            after.keep(z.numpy(), first)
 
     def back(self, wanted: Sequence[bool]) -> MixedBack:
         """What collects the gradients of those of `tensors` that are `wanted`."""
@@ -102,7 +115,10 @@ class MixedBack:
             torch.empty_like(t) if need else None for t, need in zip(like, needs, strict=True)
         ]
 
-    def pass_back(self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int) -> None:
+    def pass_back(
+        self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int,
+        before: ShiftedReLU | None = None,
+    ) -> None:  # fmt: skip
         """Collect gradients; arguments as for `LowRankBack.pass_back`."""
         from mdlora.compiled.mixed import mixed_dots, scale_mixed
 
@@ -120,6 +136,8 @@ class MixedBack:
         scale_mixed(back.numpy(), update.weights[some].numpy(), update.rank, scaled.numpy())
         if of_x is not None:
             of_x.addmm_(scaled, update.down)
+            if before is not None:
+                before.pass_back(of_x.numpy(), first)
         if of_down is not None:
             torch.addmm(of_down, scaled.t(), x.detach(), beta=more, out=of_down)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from mdlora.config import counted
 from mdlora.errors import AdapterError
 from mdlora.layers import DomainRows, Segments, make_segments
+from mdlora.layers.row_update import Run
 
 __all__ = ["ExpertRoute", "MixtureRoute", "Pairs", "Route", "Runs"]
 
@@ -33,6 +34,17 @@ class Pairs(NamedTuple):
     starts: Integers
     used: Integers
     rising: bool
+
+    def runs(self, shortest: int) -> list[Run]:
+        """Adapters' rows, where they are so many and stand together, without others between."""
+        counts = np.diff(self.starts)
+        if not self.rising or not len(counts) or counts.max() < shortest:
+            return []
+        chosen = np.flatnonzero(counts >= shortest)
+        firsts, lasts = self.rows[self.starts[chosen]], self.rows[self.starts[chosen + 1] - 1] + 1
+        whole = np.flatnonzero(lasts - firsts == counts[chosen])
+        places = zip(firsts[whole], lasts[whole], chosen[whole], strict=True)
+        return [Run(int(first), int(last), int(index)) for first, last, index in places]
 
 
 class Runs(NamedTuple):

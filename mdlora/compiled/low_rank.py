@@ -4,8 +4,7 @@ Shape letters: B rows, I in, O out, K adapters, R rank; n pairs of a row and an 
 uses, S adapters that have pairs. All adapters' matrices lie one below the other: `down` (K R, I),
 `up` (K R, O), `bias` (K, O).
 
-Pairs are worked on in blocks of four of one adapter, and ranks four at a time. What a block has too
-few of is the last one again, with zero for its factor: so there is one code for all sizes. `low`
+Pairs are worked on in blocks of four of one adapter, and ranks four at a time. `low`
 (n + 3 (S + 1), P), x A_k, has a row for each pair and three to spare after each adapter's, and
 columns up to P, the next multiple of 4.
 
@@ -15,188 +14,25 @@ the rows come as they are, all at once.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from mdlora.compiled.kernel import bare_kernel
-from mdlora.compiled.low_rank_vectors import (
-    LANES,
-    add_product,
-    fill,
-    inlined,
-    load,
-    load_some,
-    store,
-    store_some,
-    store_totals,
-    zeros,
+from mdlora.compiled.low_rank_blocks import (
+    Floats,
+    Four,
+    Integers,
+    add_up,
+    axpy,
+    block_weights,
+    dots,
+    four,
+    gather,
+    spread,
 )
+from mdlora.compiled.relu_dropout import Bytes, keep_row, pass_row
+from mdlora.compiled.vectors import inlined
 
 __all__ = ["add_updates", "update_gradients"]
-
-Floats = npt.NDArray[np.float32]
-Integers = npt.NDArray[np.int64]
-Four = tuple[int, int, int, int]
-Factors = tuple[Any, Any, Any, Any]
-
-
-@inlined
-def _ranks(first: int, q: int, rank: int) -> Four:
-    """Four rows of an adapter's matrix, from the q-th on."""
-    last = first + rank - 1
-    at = first + q
-    return at, min(at + 1, last), min(at + 2, last), min(at + 3, last)
-
-
-@inlined
-def _add_products(s: Any, x: Any, b: Any) -> Any:
-    """s[t] + x b[t], of four vectors."""
-    return (
-        add_product(s[0], x, b[0]),
-        add_product(s[1], x, b[1]),
-        add_product(s[2], x, b[2]),
-        add_product(s[3], x, b[3]),
-    )
-
-
-@inlined
-def _dots(a: Floats, i: Four, m: Floats, first: int, rank: int, out: Floats, p: int) -> None:
-    """out[p + b, q] = a[i[b]] . m[first + q], zero for q from `rank` on."""
-    width = a.shape[1]
-    n = width % LANES
-    wide = width - n
-    for q in range(0, rank, 4):
-        r = _ranks(first, q, rank)
-        s = zeros(), zeros(), zeros(), zeros()
-        t, u, v = s, s, s
-        for j in range(0, wide, LANES):
-            b = load(m, r[0], j), load(m, r[1], j), load(m, r[2], j), load(m, r[3], j)
-            s, t = _add_products(s, load(a, i[0], j), b), _add_products(t, load(a, i[1], j), b)
-            u, v = _add_products(u, load(a, i[2], j), b), _add_products(v, load(a, i[3], j), b)
-        if n > 0:
-            b = (
-                load_some(m, r[0], wide, n),
-                load_some(m, r[1], wide, n),
-                load_some(m, r[2], wide, n),
-                load_some(m, r[3], wide, n),
-            )
-            s = _add_products(s, load_some(a, i[0], wide, n), b)
-            t = _add_products(t, load_some(a, i[1], wide, n), b)
-            u = _add_products(u, load_some(a, i[2], wide, n), b)
-            v = _add_products(v, load_some(a, i[3], wide, n), b)
-        store_totals(out, p, q, s[0], s[1], s[2], s[3])
-        store_totals(out, p + 1, q, t[0], t[1], t[2], t[3])
-        store_totals(out, p + 2, q, u[0], u[1], u[2], u[3])
-        store_totals(out, p + 3, q, v[0], v[1], v[2], v[3])
-    for row in range(p, p + 4):
-        for q in range(rank, out.shape[1]):
-            out[row, q] = np.float32(0)
-
-
-@inlined
-def _sum(x: Any, c: Factors, v0: Any, v1: Any, v2: Any, v3: Any) -> Any:
-    x = add_product(add_product(x, fill(c[0]), v0), fill(c[1]), v1)
-    return add_product(add_product(x, fill(c[2]), v2), fill(c[3]), v3)
-
-
-@inlined
-def _add(
-    out: Floats, i: Four, c: Factors, d: Factors, e: Factors, f: Factors, v: Floats, r: Four
-) -> None:
-    """out[i[0]] += sum_t c[t] v[r[t]], and so for the three others, one after another."""
-    width = out.shape[1]
-    wide = width - width % LANES
-    for j in range(0, wide, LANES):
-        v0, v1, v2, v3 = load(v, r[0], j), load(v, r[1], j), load(v, r[2], j), load(v, r[3], j)
-        store(_sum(load(out, i[0], j), c, v0, v1, v2, v3), out, i[0], j)
-        store(_sum(load(out, i[1], j), d, v0, v1, v2, v3), out, i[1], j)
-        store(_sum(load(out, i[2], j), e, v0, v1, v2, v3), out, i[2], j)
-        store(_sum(load(out, i[3], j), f, v0, v1, v2, v3), out, i[3], j)
-    n = width - wide
-    if n > 0:
-        v0, v1 = load_some(v, r[0], wide, n), load_some(v, r[1], wide, n)
-        v2, v3 = load_some(v, r[2], wide, n), load_some(v, r[3], wide, n)
-        store_some(_sum(load_some(out, i[0], wide, n), c, v0, v1, v2, v3), out, i[0], wide, n)
-        store_some(_sum(load_some(out, i[1], wide, n), d, v0, v1, v2, v3), out, i[1], wide, n)
-        store_some(_sum(load_some(out, i[2], wide, n), e, v0, v1, v2, v3), out, i[2], wide, n)
-        store_some(_sum(load_some(out, i[3], wide, n), f, v0, v1, v2, v3), out, i[3], wide, n)
-
-
-@inlined
-def _across(low: Floats, p: int, q: int, w: float) -> Factors:
-    """Four numbers of a row of `low`, times a weight."""
-    return low[p, q] * w, low[p, q + 1] * w, low[p, q + 2] * w, low[p, q + 3] * w
-
-
-@inlined
-def _along(low: Floats, p: int, q: int, w: Factors) -> Factors:
-    """Four numbers of a column of `low`, times their rows' weights."""
-    return low[p, q] * w[0], low[p + 1, q] * w[1], low[p + 2, q] * w[2], low[p + 3, q] * w[3]
-
-
-@inlined
-def _spread(
-    out: Floats, rows: Four, low: Floats, p: int, w: Factors, m: Floats, first: int, rank: int
-) -> None:
-    """out[rows[b]] += w[b] sum_q low[p + b, q] m[first + q]."""
-    for q in range(0, rank, 4):
-        c, d = _across(low, p, q, w[0]), _across(low, p + 1, q, w[1])
-        e, f = _across(low, p + 2, q, w[2]), _across(low, p + 3, q, w[3])
-        _add(out, rows, c, d, e, f, m, _ranks(first, q, rank))
-
-
-@inlined
-def _gather(
-    out: Floats, first: int, rank: int, low: Floats, p: int, w: Factors, v: Floats, rows: Four
-) -> None:
-    """out[first + q] += sum_b w[b] low[p + b, q] v[rows[b]]."""
-    for q in range(0, rank, 4):
-        c, d = _along(low, p, q, w), _along(low, p, q + 1, w)
-        e, f = _along(low, p, q + 2, w), _along(low, p, q + 3, w)
-        _add(out, _ranks(first, q, rank), c, d, e, f, v, rows)
-
-
-@inlined
-def _axpy(out: Floats, p: int, c: float, v: Floats, r: int) -> None:
-    """out[p] += c v[r]."""
-    width = out.shape[1]
-    wide = width - width % LANES
-    factor = fill(c)
-    for j in range(0, wide, LANES):
-        store(add_product(load(out, p, j), factor, load(v, r, j)), out, p, j)
-    n = width - wide
-    if n > 0:
-        x = add_product(load_some(out, p, wide, n), factor, load_some(v, r, wide, n))
-        store_some(x, out, p, wide, n)
-
-
-@inlined
-def _add_up(out: Floats, p: int, w: Factors, v: Floats, r: Four) -> None:
-    """out[p] += sum_b w[b] v[r[b]]."""
-    width = out.shape[1]
-    wide = width - width % LANES
-    for j in range(0, wide, LANES):
-        v0, v1, v2, v3 = load(v, r[0], j), load(v, r[1], j), load(v, r[2], j), load(v, r[3], j)
-        store(_sum(load(out, p, j), w, v0, v1, v2, v3), out, p, j)
-    n = width - wide
-    if n > 0:
-        v0, v1 = load_some(v, r[0], wide, n), load_some(v, r[1], wide, n)
-        v2, v3 = load_some(v, r[2], wide, n), load_some(v, r[3], wide, n)
-        store_some(_sum(load_some(out, p, wide, n), w, v0, v1, v2, v3), out, p, wide, n)
-
-
-@inlined
-def _four(values: Integers, at: int, end: int, less: int) -> Four:
-    """Four of the values from `at` on, each less `less`; where there are fewer, the last again."""
-    last = end - 1
-    return (
-        values[at] - less,
-        values[min(at + 1, last)] - less,
-        values[min(at + 2, last)] - less,
-        values[min(at + 3, last)] - less,
-    )
 
 
 @inlined
@@ -221,43 +57,64 @@ def _pairs_of(rows: Integers, first: int, num: int) -> tuple[int, int]:
 
 
 @inlined
-def _weights(weights: Floats, pairs: Four, num: int) -> Factors:
-    """Of the `num` pairs of a block, and zero for the rest; 1 where `weights` is empty."""
-    one, none = np.float32(1), np.float32(0)
-    if weights.size:
-        return (
-            weights[pairs[0]],
-            weights[pairs[1]] if num > 1 else none,
-            weights[pairs[2]] if num > 2 else none,
-            weights[pairs[3]] if num > 3 else none,
-        )
-    return one, one if num > 1 else none, one if num > 2 else none, one if num > 3 else none
+def _keep_rows(
+    z: Floats, begin: int, block: Four, shift: Floats, shifted: Floats, drawn: Bytes,
+    threshold: int, scale: np.float32, first: int,
+) -> None:  # fmt: skip
+    """`keep_row` of those from `begin` to the end of a block, whose own shift is `shifted`."""
+    b = 0
+    for i in range(begin, block[3] + 1):
+        if i == block[b]:
+            keep_row(z, i, shifted, drawn, threshold, scale, first)
+            b = min(b + 1, 3)
+        else:
+            keep_row(z, i, shift, drawn, threshold, scale, first)
+
+
+@inlined
+def _pass_rows(
+    grad: Floats, begin: int, end: int, drawn: Bytes, threshold: int, scale: np.float32,
+    of_shift: Floats, first: int,
+) -> None:  # fmt: skip
+    for i in range(begin, end):
+        pass_row(grad, i, drawn, threshold, scale, of_shift, first)
 
 
 @bare_kernel
 def add_updates(
     z: Floats, x: Floats, down: Floats, up: Floats, bias: Floats, weights: Floats,
     pairs: Integers, rows: Integers, starts: Integers, used: Integers, rank: int, low: Floats,
-    first: int,
+    first: int, shifted: Floats, shift: Floats, drawn: Bytes, threshold: int, scale: np.float32,
 ) -> None:  # fmt: skip
     """z[i] += w (x[i] A_k B_k + c_k) for each pair of a row i and an adapter k; fills `low`.
 
     `bias` and `weights` (B k,) may be empty: none, and all one. `pairs`, `rows`, `starts` and
-    `used` are those of `group_pairs`.
+    `used` are those of `group_pairs`. With `drawn` (B O,), then `keep` of `relu_dropout`, while the
+    rows are at hand: adapters rise and no row has two. `shifted` (O,) is scratch.
     """
+    joined = drawn.size > 0
     begin, end = _pairs_of(rows, first, z.shape[0])
-    less = max(first, 0)
+    less, done = max(first, 0), 0
     for s in range(used.size):
-        k, stop = used[s], min(starts[s + 1], end)
-        for at in range(max(starts[s], begin), stop, 4):
+        k, start, stop = used[s], max(starts[s], begin), min(starts[s + 1], end)
+        if joined and start < stop:
+            for j in range(shift.size):
+                shifted[j] = shift[j] + bias[k, j] if bias.size else shift[j]
+        for at in range(start, stop, 4):
             p, num = at + 3 * s, stop - at
-            i = _four(rows, at, stop, less)
-            w = _weights(weights, _four(pairs, at, stop, 0), num)
-            _dots(x, i, down, k * rank, rank, low, p)
-            _spread(z, i, low, p, w, up, k * rank, rank)
-            if bias.size:
+            i = four(rows, at, stop, less)
+            w = block_weights(weights, four(pairs, at, stop, 0), num)
+            dots(x, i, down, k * rank, rank, low, p)
+            spread(z, i, low, p, w, up, k * rank, rank)
+            if joined:
+                _keep_rows(z, done, i, shift, shifted, drawn, threshold, scale, less)
+                done = i[3] + 1
+            elif bias.size:
                 for b in range(min(4, num)):
-                    _axpy(z, i[b], w[b], bias, k)
+                    axpy(z, i[b], w[b], bias, k)
+    if joined:
+        for row in range(done, z.shape[0]):
+            keep_row(z, row, shift, drawn, threshold, scale, less)
 
 
 @bare_kernel
@@ -266,17 +123,18 @@ def update_gradients(
     pairs: Integers, rows: Integers, starts: Integers, used: Integers, rank: int, low: Floats,
     first: int,
     back: Floats, of_x: Floats, of_down: Floats, of_up: Floats, of_bias: Floats, of_weights: Floats,
+    of_shift: Floats, drawn: Bytes, threshold: int, scale: np.float32,
 ) -> None:  # fmt: skip
     """The gradients of what `add_updates` added, from that of z: `grad`; parts in the same order.
 
     `of_x`, as x, gains its part. `of_down` (S R, I), `of_up` (S R, O) and `of_bias` (S, O), of the
     adapters in `used` alone, and `of_weights` (B k,) are overwritten. What is empty is not wanted.
-    `back` (8, P) is scratch.
+    `back` (8, P) is scratch. With `drawn` (B I,), then `pass_back` of `relu_dropout` on `of_x`.
     """
     learns = of_up.size > 0
     zero = np.float32(0)
     begin, end = _pairs_of(rows, first, grad.shape[0])
-    less = max(first, 0)
+    less, done = max(first, 0), 0
     for s in range(used.size):
         k, own = used[s], s * rank
         start, stop = max(starts[s], begin), min(starts[s + 1], end)
@@ -287,21 +145,26 @@ def update_gradients(
                 of_bias[s] = zero
         for at in range(start, stop, 4):
             p, num = at + 3 * s, stop - at
-            i, pair = _four(rows, at, stop, less), _four(pairs, at, stop, 0)
-            w = _weights(weights, pair, num)
-            _dots(grad, i, up, k * rank, rank, back, 0)
+            i, pair = four(rows, at, stop, less), four(pairs, at, stop, 0)
+            w = block_weights(weights, pair, num)
+            dots(grad, i, up, k * rank, rank, back, 0)
             if of_weights.size:
                 if bias.size:
-                    _dots(grad, i, bias, k, 1, back, 4)
+                    dots(grad, i, bias, k, 1, back, 4)
                 for b in range(min(4, num)):
                     value = back[4 + b, 0] if bias.size else zero
                     for q in range(rank):
                         value += low[p + b, q] * back[b, q]
                     of_weights[pair[b]] = value
             if of_bias.size:
-                _add_up(of_bias, s, w, grad, i)
+                add_up(of_bias, s, w, grad, i)
             if of_x.size:
-                _spread(of_x, i, back, 0, w, down, k * rank, rank)
+                spread(of_x, i, back, 0, w, down, k * rank, rank)
             if learns:
-                _gather(of_down, own, rank, back, 0, w, x, i)
-                _gather(of_up, own, rank, low, p, w, grad, i)
+                gather(of_down, own, rank, back, 0, w, x, i)
+                gather(of_up, own, rank, low, p, w, grad, i)
+            if drawn.size:
+                _pass_rows(of_x, done, i[3] + 1, drawn, threshold, scale, of_shift, less)
+                done = i[3] + 1
+    if drawn.size:
+        _pass_rows(of_x, done, of_x.shape[0], drawn, threshold, scale, of_shift, less)

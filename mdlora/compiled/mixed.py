@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mdlora.compiled.kernel import kernel
-from mdlora.compiled.low_rank_vectors import (
+from mdlora.compiled.vectors import (
     LANES,
     add_product,
     fill,

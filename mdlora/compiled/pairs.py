@@ -1,4 +1,4 @@
-"""Pairs of a row and an adapter, by adapter.
+"""Rows by adapter: pairs of both, and rows of batches in their adapters' order.
 
 Shape letters: B rows, K adapters; k adapters that a row uses, n pairs, S adapters that have pairs.
 """
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mdlora.compiled.kernel import kernel
 
-__all__ = ["group_pairs"]
+__all__ = ["group_pairs", "sort_batches"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -63,3 +63,25 @@ def group_pairs(
             pairs[counts[expert]], rows[counts[expert]] = i, i // per_row
             counts[expert] += 1
     return pairs, rows, starts, used, rising, wrong
+
+
+@kernel
+def sort_batches(keys: Integers, starts: Integers, span: int) -> Integers:
+    """Places (N,) that sort the rows of each batch by their keys, at least -1 and below span - 1.
+
+    Rows of one key stay in their order. `starts` are where the batches begin, from 0 on, and the
+    end. A key below -1 counts as that.
+    """
+    places = np.empty(keys.size, np.int64)
+    counts = np.empty(span + 1, np.int64)
+    for b in range(starts.size - 1):
+        counts[:] = 0
+        for i in range(starts[b], starts[b + 1]):
+            counts[max(keys[i], -1) + 2] += 1
+        for k in range(1, span):
+            counts[k] += counts[k - 1]
+        for i in range(starts[b], starts[b + 1]):
+            key = max(keys[i], -1)
+            places[starts[b] + counts[key + 1]] = i
+            counts[key + 1] += 1
+    return places

@@ -9,18 +9,18 @@ number, as at 0.5 (else within 1/512).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from mdlora.compiled import can_compile
 from mdlora.errors import ConfigError
+from mdlora.layers.first_only import PLAIN_PATH, first_only
 
-__all__ = ["DrawnReLU", "Dropout", "ReLUDropout"]
+__all__ = ["DrawnReLU", "Dropout", "ReLUDropout", "ShiftedReLU"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -61,10 +61,9 @@ class _ReLUDropoutFunction(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (y,) = ctx.saved_tensors
-        return torch.ops.aten.threshold_backward(grad, y, 0).mul_(ctx.scale), None, None
+        (y,) = ctx.saved_tensors  # what it says, which units are alive, has no derivative
+        return torch.ops.aten.threshold_backward(grad, y.detach(), 0) * ctx.scale, None, None
 
 
 class Dropout(nn.Module):
@@ -146,25 +145,46 @@ class DrawnReLU:
         self.scale = np.float32(_LEVELS / (_LEVELS - self.threshold))
         self.drawn = _draw(rows, self.threshold, dropout.generator).numpy()
 
+    @property
+    def settings(self) -> tuple[npt.NDArray[np.uint8], int, np.float32]:
+        """What kernels need: what was drawn, the threshold, the scale."""
+        return self.drawn, self.threshold, self.scale
+
     def keep(self, z: Floats, bias: Floats, first: int = 0) -> None:
         """Make z relu(z + bias) where a unit is kept, scaled, and else 0."""
-        from mdlora.compiled.relu_dropout import keep_bits, keep_bytes
+        from mdlora.compiled.relu_dropout import keep
 
-        if self.threshold == _HALF:
-            keep_bits(z, bias, self.drawn, self.scale, first)
-        else:
-            keep_bytes(z, bias, self.drawn, self.threshold, self.scale, first)
+        keep(z, bias, *self.settings, first)
 
     def pass_back(self, grad: Floats, of_bias: Floats, first: int = 0) -> None:
         """Make grad that of z + bias; its sum is added to of_bias (O,)."""
-        from mdlora.compiled.relu_dropout import pass_bits, pass_bytes
+        from mdlora.compiled.relu_dropout import pass_back
 
-        back = pass_bits if self.threshold == _HALF else pass_bytes
-        back(grad, self.drawn, self.scale, of_bias, first)
+        pass_back(grad, *self.settings, of_bias, first)
+
+
+class ShiftedReLU(NamedTuple):
+    """A `DrawnReLU` and its bias, or where the gradient of the bias is summed: (O,)."""
+
+    relu: DrawnReLU
+    shift: Floats
+
+    @property
+    def arguments(self) -> tuple[Floats, npt.NDArray[np.uint8], int, np.float32]:
+        """What kernels are called with that also do what `keep` or `pass_back` does."""
+        return self.shift, *self.relu.settings
+
+    def keep(self, z: Floats, first: int) -> None:
+        """As `DrawnReLU.keep`."""
+        self.relu.keep(z, self.shift, first)
+
+    def pass_back(self, grad: Floats, first: int) -> None:
+        """As `DrawnReLU.pass_back`."""
+        self.relu.pass_back(grad, self.shift, first)
 
 
 class _CompiledReLUDropout(torch.autograd.Function):
-    """What `_ReLUDropoutFunction` does, bit for bit; x is overwritten."""
+    """What `_ReLUDropoutFunction` does, bit for bit on finite numbers; x is overwritten."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dropout: Dropout) -> Tensor:
@@ -175,7 +195,7 @@ class _CompiledReLUDropout(torch.autograd.Function):
         return x
 
     @staticmethod
-    @once_differentiable
+    @first_only(PLAIN_PATH)
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         of_x = grad.clone(memory_format=torch.contiguous_format)
         rows = of_x.view(-1, of_x.shape[-1])

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from mdlora.layers.first_only import first_only
 
 __all__ = ["SortedRows", "can_group", "grouped_product", "sort_rows"]
 
@@ -63,7 +64,7 @@ class _GroupedProduct(torch.autograd.Function):
         return made if bias is None else made.add_(bias.index_select(0, rows.group))
 
     @staticmethod
-    @once_differentiable
+    @first_only("compute in float64, which takes the plain path")
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         rows: SortedRows = ctx.rows

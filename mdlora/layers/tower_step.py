@@ -8,193 +8,175 @@ those of a part.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from mdlora.compiled import can_compile, is_array
-from mdlora.layers.dropout import DrawnReLU, ReLUDropout
+from mdlora.layers.dropout import DrawnReLU, ReLUDropout, ShiftedReLU
+from mdlora.layers.first_only import PLAIN_PATH, first_only
 from mdlora.layers.no_autocast import without_autocast
 from mdlora.layers.overlaid import is_overlaid
+from mdlora.layers.row_update import FusableHook, Run, RunsBack, RunUpdate
+from mdlora.layers.tower_parts import Part, TowerLayer, parts_of
 
-__all__ = ["FusableHook", "RowUpdate", "can_fuse", "fused_tower"]
+__all__ = ["can_fuse", "fused_tower"]
 
+Floats = npt.NDArray[np.float32]
 Layers = Sequence[tuple[nn.Module, nn.Module]]
-
-_CACHE = 1 << 21  # bytes of rows that a part may take
-_FEWEST = 128  # rows of a part: with fewer, matrix products slow down
-
-
-class RowsBack(Protocol):
-    """The way back of a `RowUpdate`: collects gradients, part by part."""
-
-    def pass_back(self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int) -> None:
-        """From the gradient of z collect; its part of that of x is added to `of_x` in place."""
-
-    def gradients(self) -> list[Tensor | None]:
-        """What was collected, of each of the update's `tensors`."""
-
-
-class RowUpdate(Protocol):
-    """What a layer's hook adds to its product.
-
-    Shapes (B rows, n of them, I in, O out): x (n, I), z (n, O). Rows come in parts where
-    `in_parts` says so, each with the place of its first among the B; else all at once.
-    """
-
-    tensors: tuple[Tensor | None, ...]
-    """What it is computed from, beside x."""
-
-    @property
-    def in_parts(self) -> bool:
-        """Whether rows may come in parts."""
-
-    @property
-    def row_numbers(self) -> int:
-        """How many numbers a row needs while it is worked on."""
-
-    def check(self, rows: int, width: int, out: int) -> None:
-        """Refuse sizes B, I, O that do not fit."""
-
-    def add(self, z: Tensor, x: Tensor, first: int) -> None:
-        """Add to z in place."""
-
-    def back(self, wanted: Sequence[bool]) -> RowsBack:
-        """What collects the gradients of those of `tensors` that are `wanted`."""
-
-
-class FusableHook:
-    """A hook of a linear layer for which a fused step can stand in.
-
-    A forward hook of this kind also has `needs_input`, whether its update depends on the layer's
-    input and not only on which rows there are, and `fused(x)`, the `RowUpdate`.
-    """
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it does nothing now, so that the layer need not be called for its sake."""
-        return False
-
-    def can_fuse(self, layer: nn.Module, x: Tensor) -> bool:
-        """Whether a fused step can do what it does, for as many rows as x."""
-        return False
-
-
-class _Layer(NamedTuple):
-    linear: nn.Linear
-    activation: ReLUDropout
-    update: RowUpdate | None
-
-    @property
-    def tensors(self) -> tuple[Tensor | None, ...]:
-        """Whose gradients the step gives: weight, bias, and what the update is computed from."""
-        more = () if self.update is None else self.update.tensors
-        return (self.linear.weight, self.linear.bias, *more)
 
 
 class _TowerStep(torch.autograd.Function):
     """dropout(relu(x W^T + b + update)), layer after layer; `tensors` are those of all layers."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layers: list[_Layer], *tensors: Tensor | None) -> Tensor:
-        num_rows = x.shape[0]
-        size = _rows_of_a_part(x, layers)
-        outputs = [x.new_empty(num_rows, layer.linear.out_features) for layer in layers]
-        drawn = [DrawnReLU(layer.activation, y) for layer, y in zip(layers, outputs, strict=True)]
-        steps = [
-            (layer.linear.weight.detach().t(), layer.linear.bias.detach().numpy(), layer.update)
-            for layer in layers
-        ]
-        first = 0
-        for rows, *parts in zip(*(t.split(size) for t in (x, *outputs)), strict=True):
-            below = rows
-            for (weight, bias, update), relu, z in zip(steps, drawn, parts, strict=True):
-                torch.mm(below, weight, out=z)
-                if update is not None:
-                    update.add(z, below, first)
-                relu.keep(z.numpy(), bias, first)
+    def forward(ctx: Any, x: Tensor, layers: list[TowerLayer], *tensors: Tensor | None) -> Tensor:
+        outputs = [x.new_empty(x.shape[0], layer.linear.out_features) for layer in layers]
+        steps = [_There(layer, y) for layer, y in zip(layers, outputs, strict=True)]
+        parts = parts_of(x, layers)
+        sizes = [part.last - part.first for part in parts]
+        for part, below, *above in zip(
+            parts, *(t.split(sizes) for t in (x, *outputs)), strict=True
+        ):
+            for step, z in zip(steps, above, strict=True):
+                step.pass_on(below, z, part)
                 below = z
-            first += size
         weights = [layer.linear.weight for layer in layers]
         updates = [t for layer in layers if layer.update for t in layer.update.tensors]
         ctx.save_for_backward(x, *outputs[:-1], *weights, *updates)
-        ctx.layers, ctx.drawn, ctx.size = layers, drawn, size
+        ctx.layers, ctx.steps, ctx.parts = layers, steps, parts
         return outputs[-1]
 
     @staticmethod
-    @once_differentiable
+    @first_only(PLAIN_PATH)
     @without_autocast
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        layers: list[_Layer] = ctx.layers
-        num, size, num_rows = len(layers), ctx.size, grad.shape[0]
+        layers: list[TowerLayer] = ctx.layers
+        num = len(layers)
         saved: tuple[Tensor, ...] = ctx.saved_tensors
         inputs, weights = [t.contiguous() for t in saved[:num]], saved[num : 2 * num]
         wants = _by_layer(layers, ctx.needs_input_grad[2:])
         wants_x: bool = ctx.needs_input_grad[0]
         lowest = 0 if wants_x else next(i for i, wanted in enumerate(wants) if any(wanted))
         steps = [
-            _Back(weight, wanted, layer.update, relu, i > lowest or wants_x)
-            for i, (layer, weight, wanted, relu) in enumerate(
-                zip(layers, weights, wants, ctx.drawn, strict=True)
-            )
+            _Back(there, weight, wanted, passes=i > lowest or wants_x)
+            for i, (there, weight, wanted) in enumerate(zip(ctx.steps, weights, wants, strict=True))
         ]
         of_x = torch.empty_like(inputs[0]) if wants_x else None
-        for first in range(0, num_rows, size):
-            last = min(first + size, num_rows)
-            g = grad[first:last].clone(memory_format=torch.contiguous_format)
+        for part in ctx.parts:
+            rows = slice(part.first, part.last)
+            g = grad[rows].clone(memory_format=torch.contiguous_format)
+            passed = False
             for i in range(num - 1, lowest - 1, -1):
-                out = None if i or of_x is None else of_x[first:last]
-                below = steps[i].pass_back(g, inputs[i][first:last], out, first)
+                out = None if i or of_x is None else of_x[rows]
+                under = steps[i - 1].before if i > lowest else None
+                if not passed:
+                    steps[i].pass_relu(g, part)
+                below, passed = steps[i].pass_back(g, inputs[i][rows], out, part, under)
                 g = g if below is None else below
         grads: list[Tensor | None] = [of_x, None]
-        for i, step in enumerate(steps):
-            grads += step.gradients() if i >= lowest else [None] * len(wants[i])
+        for i, wanted in enumerate(wants):
+            grads += steps[i].gradients() if i >= lowest else [None] * len(wanted)
         return tuple(grads)
+
+
+class _There:
+    """The way through one layer."""
+
+    def __init__(self, layer: TowerLayer, output: Tensor) -> None:
+        self.update, self.relu = layer.update, DrawnReLU(layer.activation, output)
+        self.weight = layer.linear.weight.detach()
+        self.shift: Floats = layer.linear.bias.detach().numpy()
+        self.merged: dict[Run, tuple[Tensor, Floats]] = {}
+        self._after = ShiftedReLU(self.relu, self.shift)
+
+    def pass_on(self, x: Tensor, z: Tensor, part: Part) -> None:
+        """Fill z with the output of a part."""
+        weight, shift = self.weight, self.shift
+        if self.update is not None and part.run is not None:
+            if part.begins:
+                update = cast("RunUpdate", self.update)
+                self.merged[part.run] = update.merged(part.run, weight, shift)
+            weight, shift = self.merged[part.run]
+        torch.mm(x, weight.t(), out=z)
+        if self.update is not None and part.run is None:
+            self.update.add(z, x, part.first, self._after)
+        else:
+            self.relu.keep(z.numpy(), shift, part.first)
 
 
 class _Back:
     """The way back through one layer, and the gradients that it collects."""
 
     def __init__(
-        self, weight: Tensor, wanted: Sequence[bool], update: RowUpdate | None,
-        relu: DrawnReLU, passes: bool,
-    ) -> None:  # fmt: skip
-        self.weight, self.relu, self.passes = weight, relu, passes
-        self.of_weight = torch.empty_like(weight) if wanted[0] else None
+        self, there: _There, weight: Tensor, wanted: Sequence[bool], *, passes: bool
+    ) -> None:
+        self.weight, self.merged, self.passes = weight, there.merged, passes
+        self._wanted: bool = wanted[0]
+        self._of_weight = torch.empty_like(weight)
+        self._begun = False  # whether that holds anything
         self._of_bias = np.zeros(weight.shape[0], np.float32)
         self.of_bias = torch.from_numpy(self._of_bias) if wanted[1] else None
-        self.of_update = None if update is None else update.back(wanted[2:])
+        self.before = ShiftedReLU(there.relu, self._of_bias)
+        self.of_update = None if there.update is None else there.update.back(wanted[2:])
 
-    def pass_back(self, grad: Tensor, x: Tensor, of_x: Tensor | None, first: int) -> Tensor | None:
-        """From the gradient of a part's output, overwritten, collect; give back that of x."""
-        self.relu.pass_back(grad.numpy(), self._of_bias, first)
+    def pass_relu(self, grad: Tensor, part: Part) -> None:
+        """From the gradient of a part's output make that of z."""
+        if self._is_merged(part) and part.begins:
+            self._of_shift = np.zeros_like(self._of_bias)
+        of_shift = self._of_shift if self._is_merged(part) else self._of_bias
+        self.before.relu.pass_back(grad.numpy(), of_shift, part.first)
+
+    def pass_back(
+        self, grad: Tensor, x: Tensor, of_x: Tensor | None, part: Part, under: ShiftedReLU | None
+    ) -> tuple[Tensor | None, bool]:
+        """From the gradient of a part's z collect.
+
+        Gives back that of x, and whether it has gone through `under`, what x came from, already.
+        """
+        if self._is_merged(part):
+            return self._pass_back_run(grad, x, of_x, part), False
         of_x = torch.mm(grad, self.weight, out=of_x) if self.passes else None
-        if self.of_weight is not None:
-            torch.addmm(self.of_weight, grad.t(), x, beta=min(first, 1), out=self.of_weight)
-        if self.of_update is not None:
-            self.of_update.pass_back(grad, x, of_x, first)
+        if self._wanted:
+            beta = float(self._begun)
+            torch.addmm(self._of_weight, grad.t(), x, beta=beta, out=self._of_weight)
+            self._begun = True
+        if self.of_update is None:
+            return of_x, False
+        self.of_update.pass_back(grad, x, of_x, part.first, under)
+        return of_x, under is not None
+
+    def _is_merged(self, part: Part) -> bool:
+        return part.run is not None and self.of_update is not None
+
+    def _pass_back_run(
+        self, grad: Tensor, x: Tensor, of_x: Tensor | None, part: Part
+    ) -> Tensor | None:
+        assert part.run is not None
+        of_x = torch.mm(grad, self.merged[part.run][0], out=of_x) if self.passes else None
+        if part.begins:
+            self._of_merged = torch.empty_like(self.weight)
+        beta = float(not part.begins)
+        torch.addmm(self._of_merged, grad.t(), x, beta=beta, out=self._of_merged)
+        if part.ends:
+            if not self._begun:
+                self._of_weight.zero_()
+                self._begun = True
+            self._of_bias += self._of_shift
+            back = cast("RunsBack", self.of_update)
+            back.end_run(part.run, self._of_shift, self._of_merged, self._of_weight)
         return of_x
 
     def gradients(self) -> list[Tensor | None]:
         """Of the weight, the bias, and what the update is computed from."""
         more = [] if self.of_update is None else self.of_update.gradients()
-        return [self.of_weight, self.of_bias, *more]
+        return [self._of_weight if self._wanted else None, self.of_bias, *more]
 
 
-def _rows_of_a_part(x: Tensor, layers: list[_Layer]) -> int:
-    updates = [layer.update for layer in layers if layer.update is not None]
-    if not all(update.in_parts for update in updates):
-        return x.shape[0]
-    width = x.shape[1] + sum(layer.linear.out_features for layer in layers)
-    width += max((update.row_numbers for update in updates), default=0)
-    size = max(_CACHE // (4 * width) // _FEWEST * _FEWEST, _FEWEST)
-    return min(size, x.shape[0])
-
-
-def _by_layer(layers: list[_Layer], wanted: Sequence[bool]) -> list[Sequence[bool]]:
+def _by_layer(layers: list[TowerLayer], wanted: Sequence[bool]) -> list[Sequence[bool]]:
     """Which gradients are wanted, of the `tensors` of each layer."""
     found, at = [], 0
     for layer in layers:
@@ -252,7 +234,7 @@ def fused_tower(layers: Layers, x: Tensor) -> Tensor:
 
     First derivatives only.
     """
-    part: list[_Layer] = []
+    part: list[TowerLayer] = []
     for linear, activation in layers:
         assert isinstance(linear, nn.Linear)
         assert isinstance(activation, ReLUDropout)
@@ -264,13 +246,18 @@ def fused_tower(layers: Layers, x: Tensor) -> Tensor:
             if part and hook.needs_input:
                 x, part = _step(part, x), []
             update = hook.fused(x)
-        part.append(_Layer(linear, activation, update))
+        part.append(TowerLayer(linear, activation, update))
     return _step(part, x)
 
 
-def _step(layers: list[_Layer], x: Tensor) -> Tensor:
+def _step(layers: list[TowerLayer], x: Tensor) -> Tensor:
     rows, width = x.shape
     for linear, _, update in layers:
+        if linear.in_features != width:  # kernels that come before the product look at no bounds
+            raise RuntimeError(
+                f"Rows of {width} numbers come to a layer of {linear.in_features} inputs: "
+                "give it rows of that width."
+            )
         if update is not None:
             update.check(rows, width, linear.out_features)
         width = linear.out_features

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mdlora.compiled import plain_only
-from mdlora.layers import MLP, ReLUDropout, tower_step
+from mdlora.layers import MLP, ReLUDropout, tower_parts
 from mdlora.layers.tower_step import can_fuse
 
 
@@ -63,7 +66,7 @@ def test_its_input_stays_unless_it_is_given_away():
 
 
 @pytest.mark.parametrize("dropout", [0.5, 0.25])
-def test_what_is_not_a_number_stays_so(dropout: float):
+def test_what_is_not_a_number_stays_so_where_it_is_kept(dropout: float):
     layer = ReLUDropout(dropout).train()
     layer.generator = torch.Generator().manual_seed(1)
     y = layer(torch.full((100, 10), torch.nan))
@@ -97,7 +100,7 @@ def test_a_fused_tower_is_the_plain_tower(
     rows: int, dropout: float, part: int | None, monkeypatch: pytest.MonkeyPatch
 ):
     if part is not None:
-        monkeypatch.setattr(tower_step, "_rows_of_a_part", lambda x, _: min(part, len(x)))
+        monkeypatch.setattr(tower_parts, "_rows_of_a_part", lambda x, _: min(part, len(x)))
     torch.manual_seed(1)
     mlp = MLP(12, (40, 24, 8), dropout=dropout).train()
     for linear in mlp.linears:
@@ -170,9 +173,39 @@ def test_other_layers_and_modes_run_as_they_are():
         assert not can_fuse([(mlp.linears[1], mlp.activations[1])], torch.randn(20, 16))
 
 
-def test_second_derivatives_are_refused():
+def test_second_derivatives_are_refused_and_the_plain_path_has_them():
     mlp = MLP(6, (16, 8), dropout=0.5).train()
     x = torch.randn(20, 6, requires_grad=True)
-    (first,) = torch.autograd.grad(mlp(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        first.sum().backward()
+    for loss in (mlp(x).square().sum(), mlp(x).sum()):  # of the latter only weights' would miss
+        with pytest.raises(RuntimeError, match=r"first derivatives only.*MDLORA_NUMBA=0"):
+            torch.autograd.grad(loss, x, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"first derivatives only.*MDLORA_NUMBA=0"):
+        torch.autograd.grad(ReLUDropout(0.5).train()(x).sum(), x, create_graph=True)
+
+    def penalty(dropouts: Sequence[Callable[[Tensor], Tensor]]) -> dict[str, Tensor | None]:
+        mlp.zero_grad()
+        y = x
+        for linear, dropout in zip(mlp.linears, dropouts, strict=True):
+            y = dropout(linear(y))
+        (first,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        first.square().sum().backward()
+        return {name: p.grad for name, p in mlp.named_parameters()}
+
+    masks: list[Tensor] = []
+
+    def drawn(z: Tensor, activation: nn.Module) -> Tensor:
+        y: Tensor = activation(z)
+        masks.append((y != 0).to(y.dtype) * 2)
+        return y
+
+    with plain_only():
+        got = penalty([partial(drawn, activation=a) for a in mlp.activations])
+    want = penalty([partial(torch.mul, mask) for mask in masks])  # relu is in what is alive
+    for name, grad in want.items():
+        torch.testing.assert_close(got[name], grad, msg=f"{name} differs")
+
+
+def test_rows_of_another_width_are_refused():
+    mlp = MLP(6, (16, 8), dropout=0.5).train()
+    with pytest.raises(RuntimeError, match="Rows of 7 numbers come to a layer of 6 inputs"):
+        mlp(torch.randn(20, 7))

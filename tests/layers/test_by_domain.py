@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional as F
 
 from mdlora.layers import DomainLinear, DomainMLP, DomainRows, domain_product
 
@@ -112,6 +113,15 @@ def test_few_columns_run_together_and_others_by_group(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("rows", "domains", "block"), [(64, 8, 32), (400, 8, 64), (9000, 8, 128)])
 def test_blocks_are_about_as_long_as_a_domain_has_rows(rows: int, domains: int, block: int):
     assert DomainRows(torch.arange(rows) % domains, domains).segments().rows == block
+
+
+@pytest.mark.skipif(not hasattr(F, "grouped_mm"), reason="torch has no grouped product")
+def test_second_derivatives_are_refused_where_there_are_none():
+    x = torch.randn(30, 8, requires_grad=True)
+    rows = DomainRows(torch.arange(30) % 9, 9)
+    made = domain_product(x, torch.randn(9, 8, 64, requires_grad=True), None, rows)
+    with pytest.raises(RuntimeError, match=r"first derivatives only.*float64"):
+        torch.autograd.grad(made.sum(), x, create_graph=True)
 
 
 def test_only_what_learns_gets_a_gradient():

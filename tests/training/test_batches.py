@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mdlora.compiled import plain_only
 from mdlora.data import Dataset
 from mdlora.training.batches import PhaseRows, epoch_bounds, epoch_order, phase_rows, sort_within
 
@@ -89,13 +92,17 @@ def test_picking_rows():
     key=st.lists(st.integers(-1, 5), min_size=1, max_size=80),
     size=st.integers(1, 9),
     by_domain=st.booleans(),
+    plain=st.booleans(),
 )
-def test_rows_are_sorted_within_their_own_batch(key: list[int], size: int, by_domain: bool):
+def test_rows_are_sorted_within_their_own_batch(
+    key: list[int], size: int, by_domain: bool, plain: bool
+):
     keys = torch.tensor(key)
     domain = keys.clamp(min=0)
     order, bounds = epoch_bounds(domain, torch.arange(len(key)), size, by_domain=by_domain, seed=1)
     ordered = keys[order]
-    places = sort_within(ordered, bounds)
+    with plain_only() if plain else nullcontext():
+        places = sort_within(ordered, bounds)
     for start, end in bounds:
         of_batch = places[start:end].tolist()
         assert of_batch == sorted(range(start, end), key=lambda i: (int(ordered[i]), i))

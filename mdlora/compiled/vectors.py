@@ -18,14 +18,22 @@ from numba.extending import models, register_model
 
 __all__ = [
     "LANES",
+    "VECTOR",
+    "add",
     "add_product",
     "fill",
     "inlined",
+    "intrinsic",
     "load",
+    "load_along",
     "load_some",
+    "spread_number",
     "store",
+    "store_along",
     "store_some",
     "store_totals",
+    "vector",
+    "vector_at",
     "zeros",
 ]
 
@@ -33,10 +41,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 LANES = 16
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_MASK = ir.VectorType(ir.IntType(1), LANES)
-_EMPTY = ir.Constant(_VECTOR, ir.Undefined)
-_ZEROS = ir.Constant(_VECTOR, [0.0] * LANES)
+VECTOR = ir.VectorType(_FLOAT, LANES)
+_ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
 _ALIGN = ir.Constant(_INT, 4)
 
 
@@ -45,17 +51,17 @@ class _Vector(types.Type):
         super().__init__(name="Vector")
 
 
-_vector = _Vector()
-_vectors = (_vector,) * 4
+vector = _Vector()
+_vectors = (vector,) * 4
 
 
 @register_model(_Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: _Vector) -> None:
-        super().__init__(manager, kind, _VECTOR)
+        super().__init__(manager, kind, VECTOR)
 
 
-def _intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
+def intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
     """What kernels call by the arguments after the first."""
     made: Callable[..., Any] = extending.intrinsic(function)
     return made
@@ -73,23 +79,24 @@ def inlined(function: F) -> F:
     return made
 
 
-def _address(context: Any, builder: Any, kind: Any, array: Any, i: Any, j: Any) -> Any:
+def _address(context: Any, builder: Any, kind: Any, array: Any, *place: Any) -> Any:
     made = context.make_array(kind)(context, builder, array)
-    return cgutils.get_item_pointer(context, builder, kind, made, [i, j], wraparound=False)
+    return cgutils.get_item_pointer(context, builder, kind, made, place, wraparound=False)
 
 
-def _vector_at(context: Any, builder: Any, kind: Any, array: Any, i: Any, j: Any) -> Any:
-    at = _address(context, builder, kind, array, i, j)
-    return builder.bitcast(at, _VECTOR.as_pointer())
+def vector_at(context: Any, builder: Any, kind: Any, array: Any, *place: Any) -> Any:
+    """Where the vector that begins at a place of an array lies."""
+    at = _address(context, builder, kind, array, *place)
+    return builder.bitcast(at, VECTOR.as_pointer())
 
 
 def _first(builder: Any, num: Any) -> Any:
     """A mask of the first `num` lanes."""
     lanes = ir.Constant(ir.VectorType(_INT, LANES), list(range(LANES)))
-    return builder.icmp_signed("<", lanes, _spread(builder, builder.trunc(num, _INT)))
+    return builder.icmp_signed("<", lanes, spread_number(builder, builder.trunc(num, _INT)))
 
 
-def _spread(builder: Any, x: Any) -> Any:
+def spread_number(builder: Any, x: Any) -> Any:
     """A vector of one number."""
     empty = ir.Constant(ir.VectorType(x.type, LANES), ir.Undefined)
     first = builder.insert_element(empty, x, ir.Constant(_INT, 0))
@@ -103,80 +110,107 @@ def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
-@_intrinsic
+@intrinsic
 def zeros(typing: Any) -> Any:
     """A vector of zeros."""
-    return _vector(), lambda context, builder, signature, arguments: _ZEROS
+    return vector(), lambda context, builder, signature, arguments: _ZEROS
 
 
-@_intrinsic
+@intrinsic
 def fill(typing: Any, x: Any) -> Any:
     """A vector of one number."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _spread(builder, arguments[0])
+        return spread_number(builder, arguments[0])
 
-    return _vector(types.float32), generate
+    return vector(types.float32), generate
 
 
-@_intrinsic
+@intrinsic
 def load(typing: Any, array: Any, i: Any, j: Any) -> Any:
     """The numbers of `array` from [i, j]."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(_vector_at(context, builder, array, *arguments), align=4)
+        return builder.load(vector_at(context, builder, array, *arguments), align=4)
 
-    return _vector(array, types.intp, types.intp), generate
+    return vector(array, types.intp, types.intp), generate
 
 
-@_intrinsic
+@intrinsic
+def load_along(typing: Any, array: Any, j: Any) -> Any:
+    """The numbers of `array` (n,) from j."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(vector_at(context, builder, array, *arguments), align=4)
+
+    return vector(array, types.intp), generate
+
+
+@intrinsic
 def load_some(typing: Any, array: Any, i: Any, j: Any, num: Any) -> Any:
     """The first `num` numbers of `array` from [i, j], and zeros."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        at = _vector_at(context, builder, array, *arguments[:3])
+        at = vector_at(context, builder, array, *arguments[:3])
         parts = [at, _ALIGN, _first(builder, arguments[3]), _ZEROS]
-        return _call(builder, f"llvm.masked.load.v{LANES}f32.p0", _VECTOR, parts)
+        return _call(builder, f"llvm.masked.load.v{LANES}f32.p0", VECTOR, parts)
 
-    return _vector(array, types.intp, types.intp, types.intp), generate
+    return vector(array, types.intp, types.intp, types.intp), generate
 
 
-@_intrinsic
+@intrinsic
 def store(typing: Any, x: Any, array: Any, i: Any, j: Any) -> Any:
     """Put a vector into `array` from [i, j]."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store(arguments[0], _vector_at(context, builder, array, *arguments[1:]), align=4)
+        builder.store(arguments[0], vector_at(context, builder, array, *arguments[1:]), align=4)
         return context.get_dummy_value()
 
-    return types.void(_vector, array, types.intp, types.intp), generate
+    return types.void(vector, array, types.intp, types.intp), generate
 
 
-@_intrinsic
+@intrinsic
+def store_along(typing: Any, x: Any, array: Any, j: Any) -> Any:
+    """Put a vector into `array` (n,) from j."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[0], vector_at(context, builder, array, *arguments[1:]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(vector, array, types.intp), generate
+
+
+@intrinsic
 def store_some(typing: Any, x: Any, array: Any, i: Any, j: Any, num: Any) -> Any:
     """Put the first `num` numbers of a vector into `array` from [i, j]."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        at = _vector_at(context, builder, array, *arguments[1:4])
+        at = vector_at(context, builder, array, *arguments[1:4])
         parts = [arguments[0], at, _ALIGN, _first(builder, arguments[4])]
         _call(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), parts)
         return context.get_dummy_value()
 
-    return types.void(_vector, array, types.intp, types.intp, types.intp), generate
+    return types.void(vector, array, types.intp, types.intp, types.intp), generate
 
 
-@_intrinsic
+@intrinsic
+def add(typing: Any, a: Any, b: Any) -> Any:
+    """The sum a + b."""
+    return vector(vector, vector), lambda context, builder, signature, given: builder.fadd(*given)
+
+
+@intrinsic
 def add_product(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """The sum a + b * c, rounded once."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         a, b, c = arguments
-        return _call(builder, f"llvm.fma.v{LANES}f32", _VECTOR, [b, c, a])
+        return _call(builder, f"llvm.fma.v{LANES}f32", VECTOR, [b, c, a])
 
-    return _vector(_vector, _vector, _vector), generate
+    return vector(vector, vector, vector), generate
 
 
-@_intrinsic
+@intrinsic
 def store_totals(typing: Any, array: Any, i: Any, j: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Put the sums of four vectors' numbers into `array` from [i, j]."""
 
