@@ -23,10 +23,13 @@ def add_up_rows(
     """The distinct ones of n ids, in the order in which they first come, and their gradients.
 
     `places` (N,) is zeros, before and after; rows (n,) and sums (n, W) have their first U filled.
-    Returns U.
+    Returns U; or -1 where an id is not in 0 to N - 1.
     """
-    found = 0
+    found, wrong = 0, False
     for i in range(ids.size):
+        if ids[i] < 0 or ids[i] >= places.size:
+            wrong = True
+            break
         place, grad = places[ids[i]], grads[i]
         if place == 0:
             rows[found] = ids[i]
@@ -41,7 +44,7 @@ def add_up_rows(
                 to[j] += grad[j]
     for i in range(found):
         places[rows[i]] = 0
-    return found
+    return -1 if wrong else found
 
 
 @kernel

@@ -110,13 +110,16 @@ class RowAdam:
         if self.catch_up:
             self.last[rows] = self.clock.to(self.last.device)
 
-    def _check(self, rows: Tensor) -> None:
-        """Kernels look at no bounds: refuse rows that are not there."""
+    def _check_table(self) -> None:
         if self.table.shape != self.mean.shape:
             raise IndexError(
                 f"the table has {len(self.table):,} rows, and had {len(self.mean):,} when its "
                 "optimizer was made: make a new one"
             )
+
+    def _check(self, rows: Tensor) -> None:
+        """Kernels look at no bounds: refuse rows that are not there."""
+        self._check_table()
         if rows.numel():
             low, high = rows.aminmax()
             if low < 0 or high >= len(self.table):
@@ -144,12 +147,14 @@ class RowAdam:
         from mdlora.compiled.rows import adam_on_rows, add_up_rows
 
         ids, grads = gradient._indices()[0], gradient._values().contiguous()
-        self._check(ids)
+        self._check_table()
         if self._places is None:
             self._places = torch.zeros(len(self.table), dtype=torch.int32)
         rows, sums = torch.empty_like(ids), torch.empty_like(grads)
         places = self._places.numpy()
         num = add_up_rows(ids.numpy(), grads.numpy(), places, rows.numpy(), sums.numpy())
+        if num < 0:
+            self._check(ids)
         rows = rows[:num]
         (beta1, beta2), step = self.betas, int(self.clock)
         size, correction = self.lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
