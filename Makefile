@@ -45,7 +45,7 @@ format: $(DEV)  ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(DEV)  ## speed and memory, an hour: make bench [CASE=train] [DATA=folder] [JSON=file]
+bench: $(DEV)  ## speed and memory, half an hour: make bench [CASE=train] [DATA=folder] [JSON=file]
 	$(BIN)/mdlora bench $(CASE) $(if $(DATA),--data $(DATA)) $(if $(JSON),--json $(JSON))
 
 clean:  ## remove caches and build outputs; keeps .venv, demo and runs

@@ -99,7 +99,7 @@ def _all(given: Sequence[str]) -> None:
         "bench all",
         "[options]",
         "Run every case, one after another, and say which bars are met. What is done is written "
-        "after each case. It takes an hour or more; with --small, minutes.",
+        "after each case. It takes half an hour or more; with --small, minutes.",
         "mdlora bench all --json benchmarks/all.json",
     )
     parser.add_argument(
