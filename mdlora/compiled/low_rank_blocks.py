@@ -90,13 +90,11 @@ def dots(a: Floats, i: Four, m: Floats, first: int, rank: int, out: Floats, p: i
             t = _add_products(t, load_some(a, i[1], wide, n), b)
             u = _add_products(u, load_some(a, i[2], wide, n), b)
             v = _add_products(v, load_some(a, i[3], wide, n), b)
-        store_totals(out, p, q, s[0], s[1], s[2], s[3])
-        store_totals(out, p + 1, q, t[0], t[1], t[2], t[3])
-        store_totals(out, p + 2, q, u[0], u[1], u[2], u[3])
-        store_totals(out, p + 3, q, v[0], v[1], v[2], v[3])
-    for row in range(p, p + 4):
-        for q in range(rank, out.shape[1]):
-            out[row, q] = np.float32(0)
+        num = rank - q
+        store_totals(out, p, q, s[0], s[1], s[2], s[3], num)
+        store_totals(out, p + 1, q, t[0], t[1], t[2], t[3], num)
+        store_totals(out, p + 2, q, u[0], u[1], u[2], u[3], num)
+        store_totals(out, p + 3, q, v[0], v[1], v[2], v[3], num)
 
 
 @inlined
@@ -152,17 +150,6 @@ def spread(
 
 
 @inlined
-def gather(
-    out: Floats, first: int, rank: int, low: Floats, p: int, w: Factors, v: Floats, rows: Four
-) -> None:
-    """out[first + q] += sum_b w[b] low[p + b, q] v[rows[b]]."""
-    for q in range(0, rank, 4):
-        c, d = _along(low, p, q, w), _along(low, p, q + 1, w)
-        e, f = _along(low, p, q + 2, w), _along(low, p, q + 3, w)
-        add_rows(out, ranks(first, q, rank), c, d, e, f, v, rows)
-
-
-@inlined
 def axpy(out: Floats, p: int, c: float, v: Floats, r: int) -> None:
     """out[p] += c v[r]."""
     width = out.shape[1]
@@ -189,6 +176,20 @@ def add_up(out: Floats, p: int, w: Factors, v: Floats, r: Four) -> None:
         v0, v1 = load_some(v, r[0], wide, n), load_some(v, r[1], wide, n)
         v2, v3 = load_some(v, r[2], wide, n), load_some(v, r[3], wide, n)
         store_some(_sum(load_some(out, p, wide, n), w, v0, v1, v2, v3), out, p, wide, n)
+
+
+@inlined
+def gather(
+    out: Floats, first: int, rank: int, low: Floats, p: int, w: Factors, v: Floats, rows: Four
+) -> None:
+    """out[first + q] += sum_b w[b] low[p + b, q] v[rows[b]]."""
+    fours = rank - rank % 4
+    for q in range(0, fours, 4):
+        c, d = _along(low, p, q, w), _along(low, p, q + 1, w)
+        e, f = _along(low, p, q + 2, w), _along(low, p, q + 3, w)
+        add_rows(out, ranks(first, q, rank), c, d, e, f, v, rows)
+    for q in range(fours, rank):  # one row in place of another would wait for what was just stored
+        add_up(out, first + q, _along(low, p, q, w), v, rows)
 
 
 @inlined

@@ -69,7 +69,7 @@ def mixed_dots(back: Floats, low: Floats, rank: int, of_weights: Floats) -> None
             t = _dot(back, low, i, min(k + 1, num - 1) * rank, rank)
             u = _dot(back, low, i, min(k + 2, num - 1) * rank, rank)
             v = _dot(back, low, i, min(k + 3, num - 1) * rank, rank)
-            store_totals(sums, 0, 0, s, t, u, v)
+            store_totals(sums, 0, 0, s, t, u, v, 4)
             for b in range(min(4, num - k)):
                 of_weights[i, k + b] = sums[0, b]
                 if more:

@@ -211,8 +211,10 @@ def add_product(typing: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @intrinsic
-def store_totals(typing: Any, array: Any, i: Any, j: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Put the sums of four vectors' numbers into `array` from [i, j]."""
+def store_totals(
+    typing: Any, array: Any, i: Any, j: Any, a: Any, b: Any, c: Any, d: Any, num: Any
+) -> Any:
+    """Put the sums of four vectors' numbers into `array` from [i, j]; zeros from the num-th on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         def add(x: Any, y: Any, left: list[int], right: list[int]) -> Any:
@@ -228,12 +230,17 @@ def store_totals(typing: Any, array: Any, i: Any, j: Any, a: Any, b: Any, c: Any
             left = [n + m for n in low for m in range(step)]
             return add(x, y, left, [n + step for n in left])
 
-        a, b, c, d = arguments[3:]
+        a, b, c, d, num = arguments[3:]
         both = pair(pair(a, b, 1), pair(c, d, 1), 2)
         for size in (8, 4):  # fold what is left of each of the four
             both = add(both, both, list(range(size)), list(range(size, 2 * size)))
+        four = ir.VectorType(_FLOAT, 4)
+        mask = _first(builder, num)
+        places = ir.Constant(ir.VectorType(_INT, 4), [0, 1, 2, 3])
+        wanted = builder.shuffle_vector(mask, mask, places)
+        both = builder.select(wanted, both, ir.Constant(four, [0.0] * 4))
         at = _address(context, builder, array, *arguments[:3])
-        builder.store(both, builder.bitcast(at, ir.VectorType(_FLOAT, 4).as_pointer()), align=4)
+        builder.store(both, builder.bitcast(at, four.as_pointer()), align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp, *_vectors), generate
+    return types.void(array, types.intp, types.intp, *_vectors, types.intp), generate
