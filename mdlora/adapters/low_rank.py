@@ -155,8 +155,9 @@ class LowRankUpdate:
 
         down, up, bias = self._inputs[:3]
         merged = np.empty(weight.shape, np.float32), np.empty(len(shift), np.float32)
-        k = int(self.used[run.matrix])
-        merge_weight(weight.detach().numpy(), shift, down, up, bias, k, self._rank, *merged)
+        scratch = np.empty((4, self._columns), np.float32)
+        adapter = down, up, bias, int(self.used[run.matrix]), self._rank
+        merge_weight(weight.detach().numpy(), shift, *adapter, scratch, *merged)
         return torch.from_numpy(merged[0]), merged[1]
 
     def route_with(self, weights: Tensor | None) -> ExpertRoute:

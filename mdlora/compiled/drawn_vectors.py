@@ -9,22 +9,18 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 
-from mdlora.compiled.vectors import LANES, VECTOR, intrinsic, spread_number, vector
+from mdlora.compiled.vectors import LANES, ZEROS, address, intrinsic, spread_number, vector
 
 __all__ = ["keep_lanes", "pass_lanes"]
 
 _BYTE = ir.IntType(8)
 _BYTES = ir.VectorType(_BYTE, LANES)
 _ONES = ir.Constant(_BYTES, [-1] * LANES)
-_ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
-    made = context.make_array(kind)(context, builder, array)
-    place = cgutils.get_item_pointer(context, builder, kind, made, [at], wraparound=False)
-    return builder.bitcast(place, _BYTES.as_pointer())
+    return builder.bitcast(address(context, builder, kind, array, at), _BYTES.as_pointer())
 
 
 def _kept(builder: Any, drawn: Any, mask: Any, least: Any) -> Any:
@@ -41,11 +37,11 @@ def keep_lanes(typing: Any, x: Any, scale: Any, drawn: Any, at: Any, mask: Any, 
         found = builder.load(place, align=1)
         mask = spread_number(builder, mask)
         value = builder.fmul(x, spread_number(builder, scale))
-        above = builder.fcmp_unordered(">", value, _ZEROS)  # no number stays no number
+        above = builder.fcmp_unordered(">", value, ZEROS)  # no number stays no number
         alive = builder.and_(_kept(builder, found, mask, least), above)
         lost = builder.and_(found, builder.xor(mask, _ONES))
         builder.store(builder.select(alive, found, lost), place, align=1)
-        return builder.select(alive, value, _ZEROS)
+        return builder.select(alive, value, ZEROS)
 
     return vector(vector, types.float32, drawn, types.intp, types.uint8, types.uint8), generate
 
@@ -59,6 +55,6 @@ def pass_lanes(typing: Any, x: Any, scale: Any, drawn: Any, at: Any, mask: Any, 
         found = builder.load(_place(context, builder, drawn, array, at), align=1)
         kept = _kept(builder, found, spread_number(builder, mask), least)
         value = builder.fmul(x, spread_number(builder, scale))
-        return builder.select(kept, value, _ZEROS)
+        return builder.select(kept, value, ZEROS)
 
     return vector(vector, types.float32, drawn, types.intp, types.uint8, types.uint8), generate

@@ -29,7 +29,7 @@ from mdlora.compiled.low_rank_blocks import (
     gather,
     spread,
 )
-from mdlora.compiled.relu_dropout import Bytes, keep_row, pass_row
+from mdlora.compiled.relu_dropout import Bytes, keep_row, keep_rows, pass_rows
 from mdlora.compiled.vectors import inlined
 
 __all__ = ["add_updates", "update_gradients"]
@@ -57,7 +57,7 @@ def _pairs_of(rows: Integers, first: int, num: int) -> tuple[int, int]:
 
 
 @inlined
-def _keep_rows(
+def _keep_block(
     z: Floats, begin: int, block: Four, shift: Floats, shifted: Floats, drawn: Bytes,
     threshold: int, scale: np.float32, first: int,
 ) -> None:  # fmt: skip
@@ -69,15 +69,6 @@ def _keep_rows(
             b = min(b + 1, 3)
         else:
             keep_row(z, i, shift, drawn, threshold, scale, first)
-
-
-@inlined
-def _pass_rows(
-    grad: Floats, begin: int, end: int, drawn: Bytes, threshold: int, scale: np.float32,
-    of_shift: Floats, first: int,
-) -> None:  # fmt: skip
-    for i in range(begin, end):
-        pass_row(grad, i, drawn, threshold, scale, of_shift, first)
 
 
 @bare_kernel
@@ -107,14 +98,13 @@ def add_updates(
             dots(x, i, down, k * rank, rank, low, p)
             spread(z, i, low, p, w, up, k * rank, rank)
             if joined:
-                _keep_rows(z, done, i, shift, shifted, drawn, threshold, scale, less)
+                _keep_block(z, done, i, shift, shifted, drawn, threshold, scale, less)
                 done = i[3] + 1
             elif bias.size:
                 for b in range(min(4, num)):
                     axpy(z, i[b], w[b], bias, k)
     if joined:
-        for row in range(done, z.shape[0]):
-            keep_row(z, row, shift, drawn, threshold, scale, less)
+        keep_rows(z, done, z.shape[0], shift, drawn, threshold, scale, less)
 
 
 @bare_kernel
@@ -164,7 +154,7 @@ def update_gradients(
                 gather(of_down, own, rank, back, 0, w, x, i)
                 gather(of_up, own, rank, low, p, w, grad, i)
             if drawn.size:
-                _pass_rows(of_x, done, i[3] + 1, drawn, threshold, scale, of_shift, less)
+                pass_rows(of_x, done, i[3] + 1, drawn, threshold, scale, of_shift, less)
                 done = i[3] + 1
     if drawn.size:
-        _pass_rows(of_x, done, of_x.shape[0], drawn, threshold, scale, of_shift, less)
+        pass_rows(of_x, done, of_x.shape[0], drawn, threshold, scale, of_shift, less)

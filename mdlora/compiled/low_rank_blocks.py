@@ -35,8 +35,9 @@ __all__ = [
     "block_weights",
     "dots",
     "four",
+    "four_rows",
     "gather",
-    "ranks",
+    "ones",
     "spread",
 ]
 
@@ -47,9 +48,9 @@ Factors = tuple[Any, Any, Any, Any]
 
 
 @inlined
-def ranks(first: int, q: int, rank: int) -> Four:
-    """Four rows of an adapter's matrix, from the q-th on."""
-    last = first + rank - 1
+def four_rows(first: int, q: int, num: int) -> Four:
+    """Four of the `num` rows from `first` on, from the q-th; for want of more, the last again."""
+    last = first + num - 1
     at = first + q
     return at, min(at + 1, last), min(at + 2, last), min(at + 3, last)
 
@@ -72,7 +73,7 @@ def dots(a: Floats, i: Four, m: Floats, first: int, rank: int, out: Floats, p: i
     n = width % LANES
     wide = width - n
     for q in range(0, rank, 4):
-        r = ranks(first, q, rank)
+        r = four_rows(first, q, rank)
         s = zeros(), zeros(), zeros(), zeros()
         t, u, v = s, s, s
         for j in range(0, wide, LANES):
@@ -146,7 +147,7 @@ def spread(
     for q in range(0, rank, 4):
         c, d = _across(low, p, q, w[0]), _across(low, p + 1, q, w[1])
         e, f = _across(low, p + 2, q, w[2]), _across(low, p + 3, q, w[3])
-        add_rows(out, rows, c, d, e, f, m, ranks(first, q, rank))
+        add_rows(out, rows, c, d, e, f, m, four_rows(first, q, rank))
 
 
 @inlined
@@ -187,7 +188,7 @@ def gather(
     for q in range(0, fours, 4):
         c, d = _along(low, p, q, w), _along(low, p, q + 1, w)
         e, f = _along(low, p, q + 2, w), _along(low, p, q + 3, w)
-        add_rows(out, ranks(first, q, rank), c, d, e, f, v, rows)
+        add_rows(out, four_rows(first, q, rank), c, d, e, f, v, rows)
     for q in range(fours, rank):  # one row in place of another would wait for what was just stored
         add_up(out, first + q, _along(low, p, q, w), v, rows)
 
@@ -205,14 +206,21 @@ def four(values: Integers, at: int, end: int, less: int) -> Four:
 
 
 @inlined
+def ones(num: int) -> Factors:
+    """Of the `num` rows of a block, and zero for the rest."""
+    one, none = np.float32(1), np.float32(0)
+    return one, one if num > 1 else none, one if num > 2 else none, one if num > 3 else none
+
+
+@inlined
 def block_weights(weights: Floats, pairs: Four, num: int) -> Factors:
     """Of the `num` pairs of a block, and zero for the rest; 1 where `weights` is empty."""
-    one, none = np.float32(1), np.float32(0)
     if weights.size:
+        none = np.float32(0)
         return (
             weights[pairs[0]],
             weights[pairs[1]] if num > 1 else none,
             weights[pairs[2]] if num > 2 else none,
             weights[pairs[3]] if num > 3 else none,
         )
-    return one, one if num > 1 else none, one if num > 2 else none, one if num > 3 else none
+    return ones(num)

@@ -5,7 +5,7 @@ bit or a byte a unit, and not the outputs; it sums the gradient of the bias on i
 
 Shapes (B rows, O units; n of the rows, from `first` on): z and grad (n, O), bias and of_bias
 (O,). What was drawn is for all B rows: a byte a unit, kept from `threshold` on; or, where that is
-`HALF`, a bit: bit b of byte j is that of unit b * len(drawn) + j, counted through all rows.
+0, a bit: bit b of byte j is that of unit b * len(drawn) + j, counted through all rows.
 """
 
 from __future__ import annotations
@@ -17,25 +17,32 @@ from mdlora.compiled.drawn_vectors import keep_lanes, pass_lanes
 from mdlora.compiled.kernel import bare_kernel
 from mdlora.compiled.vectors import LANES, add, inlined, load, load_along, store, store_along
 
-__all__ = ["HALF", "Bytes", "keep", "keep_row", "pass_back", "pass_row"]
-
-HALF = 128
-"""The threshold from which half of all bytes are: a bit does as well."""
+__all__ = ["Bytes", "keep", "keep_row", "keep_rows", "pass_back", "pass_rows"]
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
 
 @inlined
-def _piece(unit: int, num: int, drawn: Bytes, threshold: int) -> tuple[int, int, int, int]:
-    """Of `num` units, how many lie together from this one on; their byte; their mask and least."""
-    if threshold != HALF:
-        return num, unit, 255, threshold
-    mask = 1
-    while unit >= drawn.size:  # 7 times at most, which costs less than a division
-        unit -= drawn.size
-        mask <<= 1
-    return min(num, drawn.size - unit), unit, mask, mask
+def _piece(
+    row: int, done: int, width: int, drawn: Bytes, threshold: int
+) -> tuple[int, int, int, np.uint8, np.uint8]:
+    """Of a row's units from the `done`-th on, those that lie together.
+
+    Where they end; to where vectors reach; the byte of the row's first, were it one of them; and
+    which bits of a byte count, and how much they must be at least.
+    """
+    unit = row * width + done
+    if threshold > 0:
+        num, mask, least = width - done, 255, threshold
+    else:
+        mask = 1
+        while unit >= drawn.size:  # 7 times at most, which costs less than a division
+            unit -= drawn.size
+            mask <<= 1
+        num, least = min(width - done, drawn.size - unit), mask
+    wide = done + num // LANES * LANES
+    return done + num, wide, unit - done, np.uint8(mask), np.uint8(least)
 
 
 @inlined
@@ -44,12 +51,9 @@ def keep_row(
 ) -> None:
     """Make row i of z relu(z + bias) * scale where a unit is kept, else 0."""
     zero, width = np.float32(0), z.shape[1]
-    unit, done = (first + i) * width, 0
+    done = 0
     while done < width:
-        num, at, bits, low = _piece(unit + done, width - done, drawn, threshold)
-        mask, least, end = np.uint8(bits), np.uint8(low), done + num
-        at -= done
-        wide = done + num // LANES * LANES
+        end, wide, at, mask, least = _piece(first + i, done, width, drawn, threshold)
         for j in range(done, wide, LANES):
             x = add(load(z, i, j), load_along(bias, j))
             store(keep_lanes(x, scale, drawn, at + j, mask, least), z, i, j)
@@ -63,18 +67,15 @@ def keep_row(
 
 
 @inlined
-def pass_row(
+def _pass_row(
     grad: Floats, i: int, drawn: Bytes, threshold: int, scale: np.float32, of_bias: Floats,
     first: int,
 ) -> None:  # fmt: skip
     """Make row i of grad grad * scale where a unit is alive, else 0; of_bias gains it."""
     zero, width = np.float32(0), grad.shape[1]
-    unit, done = (first + i) * width, 0
+    done = 0
     while done < width:
-        num, at, bits, low = _piece(unit + done, width - done, drawn, threshold)
-        mask, least, end = np.uint8(bits), np.uint8(low), done + num
-        at -= done
-        wide = done + num // LANES * LANES
+        end, wide, at, mask, least = _piece(first + i, done, width, drawn, threshold)
         for j in range(done, wide, LANES):
             x = pass_lanes(load(grad, i, j), scale, drawn, at + j, mask, least)
             store(x, grad, i, j)
@@ -86,13 +87,32 @@ def pass_row(
         done = end
 
 
+@inlined
+def keep_rows(
+    z: Floats, begin: int, end: int, bias: Floats, drawn: Bytes, threshold: int,
+    scale: np.float32, first: int,
+) -> None:  # fmt: skip
+    """`keep_row` of rows `begin` to `end`."""
+    for i in range(begin, end):
+        keep_row(z, i, bias, drawn, threshold, scale, first)
+
+
+@inlined
+def pass_rows(
+    grad: Floats, begin: int, end: int, drawn: Bytes, threshold: int, scale: np.float32,
+    of_bias: Floats, first: int,
+) -> None:  # fmt: skip
+    """`_pass_row` of rows `begin` to `end`."""
+    for i in range(begin, end):
+        _pass_row(grad, i, drawn, threshold, scale, of_bias, first)
+
+
 @bare_kernel
 def keep(
     z: Floats, bias: Floats, drawn: Bytes, threshold: int, scale: np.float32, first: int
 ) -> None:
     """Make z relu(z + bias) * scale where a unit is kept, else 0; `drawn` becomes what is alive."""
-    for i in range(z.shape[0]):
-        keep_row(z, i, bias, drawn, threshold, scale, first)
+    keep_rows(z, 0, z.shape[0], bias, drawn, threshold, scale, first)
 
 
 @bare_kernel
@@ -100,5 +120,4 @@ def pass_back(
     grad: Floats, drawn: Bytes, threshold: int, scale: np.float32, of_bias: Floats, first: int
 ) -> None:
     """Make grad grad * scale where a unit is alive, else 0; of_bias gains its sum."""
-    for i in range(grad.shape[0]):
-        pass_row(grad, i, drawn, threshold, scale, of_bias, first)
+    pass_rows(grad, 0, grad.shape[0], drawn, threshold, scale, of_bias, first)

@@ -10,64 +10,27 @@ from __future__ import annotations
 import numpy as np
 
 from mdlora.compiled.kernel import bare_kernel
-from mdlora.compiled.low_rank_blocks import (
-    Factors,
-    Floats,
-    Four,
-    add_rows,
-    dots,
-    ranks,
-)
+from mdlora.compiled.low_rank_blocks import Floats, dots, four_rows, gather, ones, spread
 from mdlora.compiled.vectors import inlined
 
 __all__ = ["fold_gradient", "merge_weight"]
 
 
 @inlined
-def _nothing() -> Factors:
-    """Factors of what stands in a block again, for want of more."""
-    zero = np.float32(0)
-    return zero, zero, zero, zero
-
-
-@inlined
-def _next_four(at: int, end: int) -> Four:
-    """Four numbers from `at` on; where there are fewer before `end`, the last again."""
-    last = end - 1
-    return at, min(at + 1, last), min(at + 2, last), min(at + 3, last)
-
-
-@inlined
-def _of_column(m: Floats, first: int, q: int, rank: int, o: int) -> Factors:
-    """Four numbers of column `o` of an adapter's matrix, from rank q on; zero for what is not."""
-    zero, at = np.float32(0), first + q
-    return (
-        m[at, o],
-        m[at + 1, o] if q + 1 < rank else zero,
-        m[at + 2, o] if q + 2 < rank else zero,
-        m[at + 3, o] if q + 3 < rank else zero,
-    )
-
-
-@inlined
-def _of_row(m: Floats, row: int, o: int, end: int) -> Factors:
-    """Four numbers of a row of an adapter's matrix, from column `o` on; zero for what is not."""
-    zero = np.float32(0)
-    return (
-        m[row, o],
-        m[row, o + 1] if o + 1 < end else zero,
-        m[row, o + 2] if o + 2 < end else zero,
-        m[row, o + 3] if o + 3 < end else zero,
-    )
+def _turn(up: Floats, first: int, rank: int, at: int, num: int, low: Floats, p: int) -> None:
+    """low[p + b, q] = up[first + q, at + b], for four columns of which there are `num`, else 0."""
+    for b in range(4):
+        for q in range(low.shape[1]):
+            low[p + b, q] = up[first + q, at + b] if b < num and q < rank else np.float32(0)
 
 
 @bare_kernel
 def merge_weight(
     weight: Floats, shift: Floats, down: Floats, up: Floats, bias: Floats, k: int, rank: int,
-    merged: Floats, merged_shift: Floats,
+    scratch: Floats, merged: Floats, merged_shift: Floats,
 ) -> None:  # fmt: skip
     """The weight and shift of a run: merged (O, I) = weight + (A_k B_k)^T, and merged_shift (O,) =
-    shift + c_k. `bias` may be empty.
+    shift + c_k. `bias` may be empty. `scratch` (4, P).
     """
     first, end = k * rank, weight.shape[0]
     for o in range(end):
@@ -75,14 +38,8 @@ def merge_weight(
             merged[o, j] = weight[o, j]
         merged_shift[o] = shift[o] + bias[k, o] if bias.size else shift[o]
     for at in range(0, end, 4):
-        block = _next_four(at, end)
-        n, none = end - at, _nothing()
-        for q in range(0, rank, 4):
-            c = _of_column(up, first, q, rank, block[0])
-            d = _of_column(up, first, q, rank, block[1]) if n > 1 else none
-            e = _of_column(up, first, q, rank, block[2]) if n > 2 else none
-            f = _of_column(up, first, q, rank, block[3]) if n > 3 else none
-            add_rows(merged, block, c, d, e, f, down, ranks(first, q, rank))
+        _turn(up, first, rank, at, end - at, scratch, 0)
+        spread(merged, four_rows(0, at, end), scratch, 0, ones(end - at), down, first, rank)
 
 
 @bare_kernel
@@ -102,16 +59,10 @@ def fold_gradient(
         return
     of_down[own : own + rank] = np.float32(0)
     for at in range(0, end, 4):
-        block = _next_four(at, end)
+        block, num = four_rows(0, at, end), end - at
         dots(of_merged, block, down, first, rank, scratch, 0)
         for q in range(rank):
-            for b in range(min(4, end - at)):
+            for b in range(min(4, num)):
                 of_up[own + q, at + b] = scratch[b, q]
-        for q in range(0, rank, 4):
-            r = ranks(first, q, rank)
-            c, d = _of_row(up, r[0], at, end), _of_row(up, r[1], at, end)
-            e, f = _of_row(up, r[2], at, end), _of_row(up, r[3], at, end)
-            none = _nothing()
-            d, e = d if q + 1 < rank else none, e if q + 2 < rank else none
-            f = f if q + 3 < rank else none
-            add_rows(of_down, ranks(own, q, rank), c, d, e, f, of_merged, block)
+        _turn(up, first, rank, at, num, scratch, 4)
+        gather(of_down, own, rank, scratch, 4, ones(num), of_merged, block)

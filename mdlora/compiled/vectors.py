@@ -19,8 +19,10 @@ from numba.extending import models, register_model
 __all__ = [
     "LANES",
     "VECTOR",
+    "ZEROS",
     "add",
     "add_product",
+    "address",
     "fill",
     "inlined",
     "intrinsic",
@@ -33,7 +35,6 @@ __all__ = [
     "store_some",
     "store_totals",
     "vector",
-    "vector_at",
     "zeros",
 ]
 
@@ -42,7 +43,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 LANES = 16
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 VECTOR = ir.VectorType(_FLOAT, LANES)
-_ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
+ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
 _ALIGN = ir.Constant(_INT, 4)
 
 
@@ -79,14 +80,15 @@ def inlined(function: F) -> F:
     return made
 
 
-def _address(context: Any, builder: Any, kind: Any, array: Any, *place: Any) -> Any:
+def address(context: Any, builder: Any, kind: Any, array: Any, *place: Any) -> Any:
+    """Where a place of an array lies."""
     made = context.make_array(kind)(context, builder, array)
     return cgutils.get_item_pointer(context, builder, kind, made, place, wraparound=False)
 
 
-def vector_at(context: Any, builder: Any, kind: Any, array: Any, *place: Any) -> Any:
+def _vector_at(context: Any, builder: Any, kind: Any, array: Any, *place: Any) -> Any:
     """Where the vector that begins at a place of an array lies."""
-    at = _address(context, builder, kind, array, *place)
+    at = address(context, builder, kind, array, *place)
     return builder.bitcast(at, VECTOR.as_pointer())
 
 
@@ -113,7 +115,7 @@ def _call(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
 @intrinsic
 def zeros(typing: Any) -> Any:
     """A vector of zeros."""
-    return vector(), lambda context, builder, signature, arguments: _ZEROS
+    return vector(), lambda context, builder, signature, arguments: ZEROS
 
 
 @intrinsic
@@ -131,7 +133,7 @@ def load(typing: Any, array: Any, i: Any, j: Any) -> Any:
     """The numbers of `array` from [i, j]."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(vector_at(context, builder, array, *arguments), align=4)
+        return builder.load(_vector_at(context, builder, array, *arguments), align=4)
 
     return vector(array, types.intp, types.intp), generate
 
@@ -141,7 +143,7 @@ def load_along(typing: Any, array: Any, j: Any) -> Any:
     """The numbers of `array` (n,) from j."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(vector_at(context, builder, array, *arguments), align=4)
+        return builder.load(_vector_at(context, builder, array, *arguments), align=4)
 
     return vector(array, types.intp), generate
 
@@ -151,8 +153,8 @@ def load_some(typing: Any, array: Any, i: Any, j: Any, num: Any) -> Any:
     """The first `num` numbers of `array` from [i, j], and zeros."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        at = vector_at(context, builder, array, *arguments[:3])
-        parts = [at, _ALIGN, _first(builder, arguments[3]), _ZEROS]
+        at = _vector_at(context, builder, array, *arguments[:3])
+        parts = [at, _ALIGN, _first(builder, arguments[3]), ZEROS]
         return _call(builder, f"llvm.masked.load.v{LANES}f32.p0", VECTOR, parts)
 
     return vector(array, types.intp, types.intp, types.intp), generate
@@ -163,7 +165,7 @@ def store(typing: Any, x: Any, array: Any, i: Any, j: Any) -> Any:
     """Put a vector into `array` from [i, j]."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store(arguments[0], vector_at(context, builder, array, *arguments[1:]), align=4)
+        builder.store(arguments[0], _vector_at(context, builder, array, *arguments[1:]), align=4)
         return context.get_dummy_value()
 
     return types.void(vector, array, types.intp, types.intp), generate
@@ -174,7 +176,7 @@ def store_along(typing: Any, x: Any, array: Any, j: Any) -> Any:
     """Put a vector into `array` (n,) from j."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store(arguments[0], vector_at(context, builder, array, *arguments[1:]), align=4)
+        builder.store(arguments[0], _vector_at(context, builder, array, *arguments[1:]), align=4)
         return context.get_dummy_value()
 
     return types.void(vector, array, types.intp), generate
@@ -185,7 +187,7 @@ def store_some(typing: Any, x: Any, array: Any, i: Any, j: Any, num: Any) -> Any
     """Put the first `num` numbers of a vector into `array` from [i, j]."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        at = vector_at(context, builder, array, *arguments[1:4])
+        at = _vector_at(context, builder, array, *arguments[1:4])
         parts = [arguments[0], at, _ALIGN, _first(builder, arguments[4])]
         _call(builder, f"llvm.masked.store.v{LANES}f32.p0", ir.VoidType(), parts)
         return context.get_dummy_value()
@@ -239,7 +241,7 @@ def store_totals(
         places = ir.Constant(ir.VectorType(_INT, 4), [0, 1, 2, 3])
         wanted = builder.shuffle_vector(mask, mask, places)
         both = builder.select(wanted, both, ir.Constant(four, [0.0] * 4))
-        at = _address(context, builder, array, *arguments[:3])
+        at = address(context, builder, array, *arguments[:3])
         builder.store(both, builder.bitcast(at, four.as_pointer()), align=4)
         return context.get_dummy_value()
 

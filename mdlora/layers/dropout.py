@@ -23,6 +23,7 @@ from mdlora.layers.first_only import PLAIN_PATH, first_only
 __all__ = ["DrawnReLU", "Dropout", "ReLUDropout", "ShiftedReLU"]
 
 Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
 
 _LEVELS = 256
 _HALF = _LEVELS // 2
@@ -141,14 +142,11 @@ class DrawnReLU:
     """
 
     def __init__(self, dropout: Dropout, rows: Tensor) -> None:
-        self.threshold = dropout.threshold
-        self.scale = np.float32(_LEVELS / (_LEVELS - self.threshold))
-        self.drawn = _draw(rows, self.threshold, dropout.generator).numpy()
-
-    @property
-    def settings(self) -> tuple[npt.NDArray[np.uint8], int, np.float32]:
-        """What kernels need: what was drawn, the threshold, the scale."""
-        return self.drawn, self.threshold, self.scale
+        threshold = dropout.threshold
+        drawn: Bytes = _draw(rows, threshold, dropout.generator).numpy()
+        least = 0 if threshold == _HALF else threshold
+        self.settings = drawn, least, np.float32(_LEVELS / (_LEVELS - threshold))
+        """What kernels need: what was drawn, from which byte on is kept (0: bits), the scale."""
 
     def keep(self, z: Floats, bias: Floats, first: int = 0) -> None:
         """Make z relu(z + bias) where a unit is kept, scaled, and else 0."""
@@ -170,7 +168,7 @@ class ShiftedReLU(NamedTuple):
     shift: Floats
 
     @property
-    def arguments(self) -> tuple[Floats, npt.NDArray[np.uint8], int, np.float32]:
+    def arguments(self) -> tuple[Floats, Bytes, int, np.float32]:
         """What kernels are called with that also do what `keep` or `pass_back` does."""
         return self.shift, *self.relu.settings
 

@@ -61,10 +61,10 @@ class _TowerStep(torch.autograd.Function):
         wants = _by_layer(layers, ctx.needs_input_grad[2:])
         wants_x: bool = ctx.needs_input_grad[0]
         lowest = 0 if wants_x else next(i for i, wanted in enumerate(wants) if any(wanted))
-        steps = [
-            _Back(there, weight, wanted, passes=i > lowest or wants_x)
-            for i, (there, weight, wanted) in enumerate(zip(ctx.steps, weights, wants, strict=True))
-        ]
+        steps = {
+            i: _Back(ctx.steps[i], weights[i], wants[i], passes=i > lowest or wants_x)
+            for i in range(lowest, num)
+        }
         of_x = torch.empty_like(inputs[0]) if wants_x else None
         for part in ctx.parts:
             rows = slice(part.first, part.last)
@@ -91,21 +91,24 @@ class _There:
         self.weight = layer.linear.weight.detach()
         self.shift: Floats = layer.linear.bias.detach().numpy()
         self.merged: dict[Run, tuple[Tensor, Floats]] = {}
+        self._turned = self.weight.t()
         self._after = ShiftedReLU(self.relu, self.shift)
 
     def pass_on(self, x: Tensor, z: Tensor, part: Part) -> None:
         """Fill z with the output of a part."""
-        weight, shift = self.weight, self.shift
         if self.update is not None and part.run is not None:
             if part.begins:
                 update = cast("RunUpdate", self.update)
-                self.merged[part.run] = update.merged(part.run, weight, shift)
+                self.merged[part.run] = update.merged(part.run, self.weight, self.shift)
             weight, shift = self.merged[part.run]
-        torch.mm(x, weight.t(), out=z)
-        if self.update is not None and part.run is None:
+            torch.mm(x, weight.t(), out=z)
+            self.relu.keep(z.numpy(), shift, part.first)
+            return
+        torch.mm(x, self._turned, out=z)
+        if self.update is not None:
             self.update.add(z, x, part.first, self._after)
         else:
-            self.relu.keep(z.numpy(), shift, part.first)
+            self._after.keep(z.numpy(), part.first)
 
 
 class _Back:

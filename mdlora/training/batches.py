@@ -158,15 +158,15 @@ def sort_within(key: Tensor, bounds: Sequence[tuple[int, int]]) -> Tensor:
 
     Rows of one key stay in their order. `bounds` are those of `epoch_bounds`, in any order.
     """
-    starts = torch.tensor(sorted(start for start, _ in bounds), dtype=torch.int64).to(key.device)
+    starts = sorted(start for start, _ in bounds)
     span = int(key.max()) + 2 if key.numel() else 1
     if can_compile(key):
         from mdlora.compiled.pairs import sort_batches
 
-        bounds_of = np.array([*starts.tolist(), len(key)])
-        return torch.from_numpy(sort_batches(key.numpy(), bounds_of, span))
+        edges = np.array([*starts, len(key)])
+        return torch.from_numpy(sort_batches(key.numpy(), edges, span))
     batch = torch.zeros_like(key)
-    batch[starts[1:]] = 1
+    batch[torch.tensor(starts[1:], dtype=torch.int64, device=key.device)] = 1
     place = batch.cumsum(0) * span + key
     if len(starts) * span < 2**31:
         place = place.int()  # sorts in half the time
